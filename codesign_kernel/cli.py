@@ -1,0 +1,330 @@
+"""The command line: one thin verb a step, the same steps as the notebooks.
+
+All verbs but `run` work on the study folder given by --study, which is `study` unless the variable
+CODESIGN_STUDY says otherwise. Bad input ends with one sentence and exit status 1.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import numpy as np
+import pandas as pd
+import typer
+
+from . import __version__, accelerator, datasets, explore, measure, space
+from .errors import InputError, choice, integer
+from .predict import QUANTITIES
+from .study import PRESETS, Study, create, open_study
+
+app = typer.Typer(
+    name="codesign",
+    help="Design a convolutional network and its FPGA accelerator together. Start with `codesign "
+    "run --preset quick`, or look at a study that is there: `codesign page --study FOLDER`.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyOption = Annotated[
+    Path, typer.Option("--study", "-s", envvar="CODESIGN_STUDY", help="The study's folder.")
+]
+FolderOption = Annotated[
+    Path | None, typer.Option("--data-folder", help="Where the data set's files are.")
+]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+SpaceOption = Annotated[str, typer.Option("--space", help="Preset, or path of a TOML file.")]
+DatasetOption = Annotated[str | None, typer.Option(help="If not the space's own; or images:PATH.")]
+PresetOption = Annotated[str, typer.Option(help="quick, standard or full.")]
+ArchitecturesOption = Annotated[int, typer.Option(help="Subnets whose accuracy to measure.")]
+SizeOption = Annotated[int, typer.Option(help="Designs of each device to measure.")]
+DesignArgument = Annotated[str, typer.Argument(help="Id that explore printed, or text form.")]
+DesignsArgument = Annotated[
+    list[str], typer.Argument(help="Ids that explore printed, or text forms.", metavar="DESIGN...")
+]
+HERE = Path("study")
+SHOWN = 20
+MOST = 5_000  # rows that an exact Gaussian process can be fitted to
+
+
+@app.command()
+def train(
+    study: StudyOption = HERE,
+    space_name: SpaceOption = "digits",
+    dataset: DatasetOption = None,
+    preset: PresetOption = "quick",
+    seed: SeedOption = 0,
+    device: Annotated[list[str] | None, typer.Option(help="Name, or path of a TOML file.")] = None,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
+) -> None:
+    """Phase 1: start a study and train its supernet. Killed, it goes on where it stopped."""
+    from . import specialise as own
+    from . import train as phase
+
+    choice("--preset", preset, PRESETS)
+    integer("--seed", seed, 0, 2**31 - 1)
+    chosen = space.load_space(space_name)
+    devices = [accelerator.load_device(name) for name in device or accelerator.devices()]
+    name = dataset or chosen.dataset
+    if name == "images" and data_folder is not None:
+        name, data_folder = f"images:{data_folder}", None
+    if name.startswith("images:"):  # later verbs may run elsewhere
+        name = f"images:{Path(name[7:]).expanduser().resolve()}"
+    data = datasets.load(name, folder=data_folder, download=download, shape=chosen.input)
+    made = create(study, chosen, name, preset, seed, devices)
+    supernet = phase.train(chosen, data, preset, seed, made.supernet_path)
+    if int(os.environ.get("RANK", "0")) == 0:
+        own.kept_answers(study, supernet, data)
+        print(f"Supernet of {chosen.size:,} architectures in {made.supernet_path}.")
+        print("Measured accuracy in % on validation images:")
+        for label, value in phase.summary(supernet, data).items():
+            print(f"  {label:<24}{value:6.2f}")
+
+
+@app.command()
+def profile(
+    study: StudyOption = HERE,
+    architectures: ArchitecturesOption = 100,
+    designs: SizeOption = 200,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
+) -> None:
+    """Phase 2: measure designs. Killed, it goes on where it stopped; nothing is measured twice."""
+    opened = open_study(study)
+    accuracy, hardware = measure.plan(
+        opened,
+        integer("--architectures", architectures, 10, MOST),
+        integer("--designs", designs, 10, MOST),
+    )
+    for meter, keys, what in (
+        (measure.Accuracy(opened, data_folder, download), accuracy, "accuracy"),
+        (measure.Closed(opened), hardware, "hardware"),
+    ):
+        new = measure.measure(opened, meter, keys, what)
+        print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} of them now.")
+
+
+@app.command()
+def fit(study: StudyOption = HERE) -> None:
+    """Phase 2: fit the Gaussian processes, and print how good they are beside plain models."""
+    print(_report(measure.fit(open_study(study))))
+
+
+def _report(table: pd.DataFrame) -> str:
+    shown = table.copy()
+    same = shown.duplicated(["quantity", "device"])
+    shown.loc[same, ["quantity", "device", "source"]] = ""
+    shown["rows"] = shown["rows"].astype(object).where(~same, "")
+    text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    return (
+        f"{text}\nErrors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
+        "process's leave-one-out error. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
+        "coverage of the 90 % interval in %; MAE and width in the quantity's unit."
+    )
+
+
+@app.command("explore")
+def explore_command(
+    study: StudyOption = HERE,
+    max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
+    max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
+    max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
+    max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
+    generations: Annotated[int, typer.Option(help="Of 1000 designs each, a device.")] = 60,
+    seed: SeedOption = 0,
+    sample: Annotated[bool, typer.Option("--sample", help="Keep designs for the page.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print the whole front.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the front for programs.")] = False,
+) -> None:
+    """Phase 3: search for the Pareto set on predictions, under constraints."""
+    opened = open_study(study)
+    asked = explore.Constraints(max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram)
+    names = device or list(opened.devices)
+    for name in names:
+        opened.device(name)
+    integer("--generations", generations, 1, 10_000)
+    integer("--seed", seed, 0, 2**31 - 1)
+    found = explore.explore(opened.predictors(), names, asked, generations=generations, seed=seed)
+    if as_json:
+        front = found.front.to_dict("records")
+        content = {"considered": found.considered, "feasible": found.feasible, "front": front}
+        print(json.dumps(content, indent=2, allow_nan=False))
+    else:
+        _show(found, every)
+    try:
+        opened.save_exploration(found, asked, sample)
+    except InputError as error:  # a study that many share is read-only
+        print(f"codesign: the front was not stored: {error}", file=sys.stderr)
+
+
+def _knee(front: pd.DataFrame) -> pd.Series:
+    return front.iloc[explore.knee(front[[*QUANTITIES]].to_numpy())]
+
+
+def _show(found: explore.Exploration, every: bool) -> None:
+    front = found.front
+    pick = np.arange(len(front))
+    if not every and len(front) > SHOWN:
+        pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
+    rows = front.iloc[pick]
+    shown = rows[["id", "architecture", "accelerator", "device"]].copy()
+    for name, digits in (("accuracy %", 2), ("latency ms", 4), ("power W", 3), ("energy mJ", 4)):
+        column = name.lower().replace(" ", "_").removesuffix("_%")
+        ends = zip(*(rows[column + end] for end in ("", "_low", "_high")), strict=True)
+        shown[name] = ["{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*three, d=digits) for three in ends]
+    shown[["dsp", "bram", "lut"]] = rows[["dsp", "bram", "lut"]]
+    print(shown.to_string(index=False))
+    best = _knee(front)
+    part = f", of which {len(rows)} are shown (--all shows all)" if len(rows) < len(front) else ""
+    print(
+        f"Considered {found.considered:,} designs; {found.feasible:,} keep to the constraints; "
+        f"{len(front):,} are on the front{part}."
+    )
+    print("Predicted, with 90 % intervals; power is modelled, no board was measured.")
+    print(f"Knee: {best['id']} ({best['architecture']}@{best['accelerator']}@{best['device']})")
+
+
+@app.command()
+def verify(
+    designs: DesignsArgument,
+    study: StudyOption = HERE,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
+) -> None:
+    """Measure designs for real, and print predicted beside measured."""
+    opened = open_study(study)
+    chosen = [opened.find(text) for text in designs]
+    accuracy = measure.Accuracy(opened, data_folder, download)
+    table = measure.verify(opened, chosen, [accuracy, measure.Closed(opened)])
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+    print("predicted, low, high: with the 90 % interval. Units: %, ms, W.")
+
+
+@app.command()
+def specialise(
+    design: DesignArgument,
+    study: StudyOption = HERE,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
+) -> None:
+    """Fine-tune one subnet for a tenth of a training, and print its accuracy before and after."""
+    from . import export
+
+    opened = open_study(study)
+    chosen, data = opened.find(design), _data(opened, data_folder, download)
+    for name, value in export.specialised(opened, chosen.architecture, data)[1].items():
+        print(f"{name:<40}{value:6.2f} % measured")
+
+
+def _data(study: Study, folder: Path | None, download: bool) -> datasets.Dataset:
+    shape = study.space.input
+    return datasets.load(study.dataset, folder=folder, download=download, shape=shape)
+
+
+@app.command("export")
+def export_command(
+    design: DesignArgument,
+    study: StudyOption = HERE,
+    out: Annotated[Path | None, typer.Option(help="Folder; exports/ID if not given.")] = None,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
+) -> None:
+    """Write a design to a folder: weights, ONNX, layers, and a report with pictures."""
+    from . import export
+
+    opened = open_study(study)
+    chosen, data = opened.find(design), _data(opened, data_folder, download)
+    folder = export.export(opened, chosen, data, out or Path("exports") / chosen.id)
+    print(f"Wrote {folder}: design.json, weights.safetensors, model.onnx, layers.csv, report.html.")
+
+
+@app.command()
+def run(
+    preset: PresetOption = "quick",
+    space_name: SpaceOption = "digits",
+    study: StudyOption = HERE,
+    dataset: DatasetOption = None,
+    architectures: ArchitecturesOption = 100,
+    designs: SizeOption = 200,
+    seed: SeedOption = 0,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
+) -> None:
+    """All phases, from nothing to a verified and exported design."""
+    print(f"1/5 train, study in {study}")
+    train(study, space_name, dataset, preset, seed, None, data_folder, download)
+    print("2/5 profile")
+    profile(study, architectures, designs, data_folder, download)
+    print("3/5 fit")
+    fit(study)
+    print("4/5 explore")
+    explore_command(study, sample=True, seed=seed)
+    best = str(_knee(open_study(study).front())["id"])
+    print(f"5/5 verify and export the knee, {best}")
+    verify([best], study, data_folder, download)
+    export_command(best, study, None, data_folder, download)
+    print(f"Chosen design: {open_study(study).find(best)}")
+    print(f"See it on the page: codesign page --study {study}")
+
+
+@app.command("page")
+def page_command(
+    study: StudyOption = HERE,
+    port: Annotated[int | None, typer.Option(help="A free one near 8866 if not given.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+) -> None:
+    """Serve the page for this study on this machine."""
+    from .page import serve
+
+    integer("--port", 8866 if port is None else port, 1, 65535)
+    raise typer.Exit(serve(study, port, browser))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"codesign {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line; turn what a person can mend into one sentence."""
+    status, sentence = 0, ""
+    try:
+        status = int(app(prog_name="codesign", standalone_mode=False) or 0)
+        sys.stdout.flush()
+    except InputError as error:
+        status, sentence = 1, str(error)
+    except typer.TyperException as error:  # an unknown option, a text where a number belongs
+        status, sentence = 2, f"{error.format_message().rstrip('.')}; see `codesign --help`."
+    except BrokenPipeError:  # as in `codesign explore | head`: who reads has enough
+        status = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        status, sentence = 1, f"{where}{error.strerror or error}."
+    if status == 130:  # Ctrl-C
+        sentence = "stopped; the same command goes on from what is stored."
+    if sentence:
+        print("codesign:", *sentence.split(), file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what cannot be written is dropped, lest the interpreter complain at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

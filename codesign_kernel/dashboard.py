@@ -1,0 +1,295 @@
+"""The page: limits with sliders, the Pareto picture that follows them, and the design one clicks.
+
+`show` is all that notebooks/dashboard.ipynb calls. Only what is stored is read: no network and no
+Gaussian process is loaded, so that thirty of these pages fit on one server.
+"""
+
+import asyncio
+import os
+import sys
+from html import escape
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+import pandas as pd
+
+from . import charts, cost, live
+from .design import Design
+from .errors import InputError
+from .explore import Constraints, tabulate
+from .live import Cloud
+from .space import Architecture
+from .study import Study, open_study
+from .widgets import Bound, Picture, source
+
+STUDY, EXPORTS = "CODESIGN_STUDY", "CODESIGN_EXPORTS"  # environment variables: two folders
+SHIPPED = Path(__file__).parent.parent / "data" / "studies" / "fashion"
+PAUSE = 0.25  # s without a move of a slider before the suggested design follows
+HEADING = "Network and accelerator, designed together"
+KEY = (
+    "Large points: the Pareto front. Ring: the design below, with its 90 % intervals. "
+    "Dashed lines: limits. Click a point to see its design."
+)
+
+
+def show() -> ipywidgets.Widget:
+    """Return the page of the study that CODESIGN_STUDY names, the shipped one if it names none.
+
+    Where that study cannot be read, the page is the sentence that says so.
+    """
+    try:
+        return Dashboard(open_study(Path(os.environ.get(STUDY) or SHIPPED))).page
+    except InputError as error:
+        return _box("page", _html(f"{_title()}<p role='alert'>{escape(str(error))}</p>"))
+
+
+def _title() -> str:
+    return f"<style>{source('page.css')}</style><h1>{HEADING}</h1>"
+
+
+def _html(text: str = "") -> ipywidgets.HTML:
+    return ipywidgets.HTML(text).add_class("codesign-html")
+
+
+def _box(kind: str, *children: ipywidgets.Widget) -> ipywidgets.Box:
+    return ipywidgets.Box(children).add_class(f"codesign-{kind}")
+
+
+class Dashboard:
+    """The widgets of one page, `page`, and what they do. Raises InputError if the study was not
+    explored yet."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        stored, self.considered = study.designs()
+        self.clouds = {
+            name: Cloud(designs, study.device(name)) for name, designs in stored.items() if designs
+        }
+        if not self.clouds:
+            raise InputError(f"{study.root} holds no designs: run `codesign explore --sample`.")
+        report = study.fit_report()
+        pairs = zip(report["quantity"], report["device"], strict=True)
+        self.sources = dict(zip(pairs, report["source"], strict=True))
+        self.device = ipywidgets.Dropdown(
+            options=[(cloud.device.label, name) for name, cloud in self.clouds.items()],
+            description="Device",
+        )
+        self.bounds = {
+            "latency_ms": Bound(label="Latency", sense="at most", unit="ms", digits=4, log=True),
+            "power_w": Bound(label="Power", sense="at most", unit="W", digits=3),
+            "accuracy": Bound(label="Accuracy", sense="at least", unit="%", digits=2),
+            "dsp": Bound(label="DSP", sense="at most", unit="blocks"),
+            "bram": Bound(label="Block RAM", sense="at most", unit="blocks"),
+        }
+        self.clear = ipywidgets.Button(description="Clear the limits")
+        self.suggest = ipywidgets.Button(description="Suggest a design")
+        self.export = ipywidgets.Button(description="Export this design", button_style="primary")
+        self.counts, self.about, self.note, self.outcome = (_html() for _ in range(4))
+        self.holder = _box("holder")
+        self.pictures: list[Picture] = []
+        self.following = True  # the design shown is the one suggested, until another is clicked
+        self.held = False  # whether the limits are about to change once more
+        self.timer: asyncio.TimerHandle | None = None
+        self.exporting: asyncio.Task[None] | None = None
+        self._open(self.device.value)
+        self.pictures = [Picture(chart) for chart in self._charts()]
+        self.device.observe(lambda change: self._open(change.new), "value")
+        for bound in self.bounds.values():
+            bound.observe(lambda _: self._update(), "value")
+        self.clear.on_click(lambda _: self._clear())
+        self.suggest.on_click(lambda _: self._follow())
+        self.export.on_click(lambda _: self._export())
+        self.page = self._layout()
+
+    def _layout(self) -> ipywidgets.Box:
+        space = self.study.space
+        title = (
+            f"{_title()}<p>Study {escape(self.study.root.resolve().name)}: {space.size:,} "
+            f"architectures for {escape(self.study.dataset)}, on accelerators of "
+            f"{len(self.clouds)} devices.</p>"
+        )
+        limits = _box("controls", self.device, *self.bounds.values(), self.clear, self.counts)
+        buttons = _box("buttons", self.export, self.suggest)
+        return _box(
+            "page",
+            _html(title),
+            _box("columns", limits, _box("wide", self.holder, _html(f"<p>{KEY}</p>"))),
+            _box(
+                "columns",
+                _box("half", self.note, self.about, buttons, self.outcome, self.pictures[0]),
+                _box("half", *self.pictures[1:]),
+            ),
+        )
+
+    @property
+    def cloud(self) -> Cloud:
+        """The stored designs of the device that is shown."""
+        return self.clouds[self.device.value]
+
+    @property
+    def constraints(self) -> Constraints:
+        """What the limits ask for."""
+        return Constraints(*(bound.asked for bound in self.bounds.values()))
+
+    @property
+    def design(self) -> Design:
+        """The design that is shown."""
+        return Design.parse(f"{self.row.architecture}@{self.row.accelerator}@{self.row.device}")
+
+    def _open(self, name: str) -> None:
+        """Show a device: its designs, the ranges of its limits, and the design suggested."""
+        cloud = self.clouds[name]
+        self.picture = Picture(live.chart(cloud))
+        self.picture.on_msg(lambda _, point, __: self._click(int(point["n"])))
+        old, self.holder.children = self.holder.children, (self.picture,)
+        for widget in old:
+            widget.close()
+        self.held, self.following = True, True
+        for column, bound in self.bounds.items():
+            bound.span(cloud.values[column].min(), cloud.values[column].max())
+        self.held = False
+        self._filter()
+        self._choose(int(cloud.points[0]) if self.best is None else self.best)
+
+    def _clear(self) -> None:
+        self.held = True
+        for bound in self.bounds.values():
+            bound.value = bound.loosest
+        self.held = False
+        self._update()
+
+    def _update(self) -> None:
+        """Follow the limits: the picture and the counts at once, the suggested design at rest."""
+        if self.held:
+            return
+        self._filter()
+        self._say_why()
+        self._wait()
+        if self.following and self.best not in (None, self.index):
+            self.timer = asyncio.get_running_loop().call_later(PAUSE, self._choose, self.best)
+
+    def _wait(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _filter(self) -> None:
+        cloud, constraints = self.cloud, self.constraints
+        self.broken = cloud.broken(constraints).sum(axis=1)
+        allowed = self.broken == 0
+        front = cloud.front(allowed)
+        self.best = cloud.knee(front) if len(front) else None
+        self.picture.set(**live.params(constraints), front=cloud.flags(front))
+        kept, stored = int(allowed.sum()), len(allowed)
+        keep = "keeps" if kept == 1 else "keep"
+        self.counts.value = (
+            f"<p role='status'><b>{kept:,}</b> of {stored:,} stored designs {keep} to the limits; "
+            f"<b>{len(front):,}</b> on the front. The search considered "
+            f"{self.considered[cloud.designs.device]:,}.</p>"
+            + ("" if len(front) else f"<p>{escape(cloud.nearest(constraints))}</p>")
+        )
+
+    def _click(self, point: int) -> None:
+        self.following = False
+        self._choose(int(self.cloud.points[point]))
+
+    def _follow(self) -> None:
+        self.following = True
+        if self.best is not None:
+            self._choose(self.best)
+
+    def _choose(self, index: int) -> None:
+        """Show a design of the device."""
+        self._wait()
+        self.index = index
+        some = self.cloud.designs[np.array([index])]
+        self.row = tabulate(self.study.space, self.cloud.device, some).iloc[0]
+        self.picture.set(chosen=live.mark(self.row))
+        self.about.value = self._describe()
+        self._say_why()
+        if self.exporting is None:
+            self.outcome.value = ""
+        if self.pictures:
+            for picture, chart in zip(self.pictures, self._charts(), strict=True):
+                picture.chart = chart
+
+    def _say_why(self) -> None:
+        why = "Suggested: the knee of the front." if self.following else "The design you clicked."
+        if self.broken[self.index] > 0:
+            why = "This design does not keep to the limits."
+        self.note.value = f"<h2>Design {self.row['id']}</h2><p>{why}</p>"
+
+    def _charts(self) -> list[charts.alt.Chart | charts.alt.LayerChart]:
+        row, device = self.row, self.cloud.device
+        names = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
+        rows = [(label, int(row[key]), getattr(device, key)) for key, label in names.items()]
+        table = self.study.layers(self.design)
+        used = pd.DataFrame(rows, columns=["resource", "used", "budget"])
+        return [
+            charts.resources(used, width="container"),
+            charts.architecture(table, width="container"),
+            charts.layers(table, width="container"),
+        ]
+
+    def _describe(self) -> str:
+        row, design, device = self.row, self.design, self.cloud.device
+        acc = design.accelerator
+        clock = float(cost.clock_mhz(acc, device))
+        rows = [
+            ("Accuracy", "accuracy", "%", 2, self._from("accuracy", "")),
+            ("Latency", "latency_ms", "ms", 4, self._from("latency_ms", device.name)),
+            ("Power", "power_w", "W", 3, self._from("power_w", device.name)),
+            ("Energy", "energy_mj", "mJ", 4, "predicted: latency × power"),
+        ]
+        figures = "".join(
+            f"<tr><th scope='row'>{label}</th><td>{row[key]:.{digits}f} {unit}</td><td>"
+            f"{row[key + '_low']:.{digits}f} to {row[key + '_high']:.{digits}f} {unit}</td>"
+            f"<td>{escape(text)}</td></tr>"
+            for label, key, unit, digits, text in rows
+        )
+        return (
+            f"<table><thead><tr><th scope='col'>Of one image</th><th scope='col'>Value</th>"
+            f"<th scope='col'>90 % interval</th><th scope='col'>Source</th></tr></thead>"
+            f"<tbody>{figures}</tbody></table>"
+            f"<dl><dt>Architecture</dt><dd>{_stages(design.architecture)}</dd>"
+            f"<dt>Accelerator</dt><dd>{acc.pf} filters × {acc.pc} channels × {acc.pv} pixels a "
+            f"cycle; weight buffer {acc.weight_kib} KiB, feature buffer {acc.feature_kib} KiB; "
+            f"{clock:.0f} MHz, modelled</dd>"
+            f"<dt>Device</dt><dd>{escape(device.label)}</dd>"
+            f"<dt>As text</dt><dd><code>{escape(str(design))}</code></dd></dl>"
+        )
+
+    def _from(self, quantity: str, device: str) -> str:
+        """Say what the predictions of a quantity rest on."""
+        what = "subnets" if quantity == "accuracy" else "designs"
+        text = f"predicted from {self.sources.get((quantity, device), 'stored')} {what}"
+        return f"{text}; no board was measured" if quantity == "power_w" else text
+
+    def _export(self) -> None:
+        self.export.disabled = True
+        self.exporting = asyncio.get_running_loop().create_task(self._run_export(self.design))
+
+    async def _run_export(self, design: Design) -> None:
+        """Run the command line's export in a process of its own, and show how it ends."""
+        folder = Path(os.environ.get(EXPORTS, "exports"), design.id)
+        self.outcome.value = f"<p role='status'>Exporting {design.id} …</p>"
+        command = ["export", str(design), "--study", str(self.study.root), "--out", str(folder)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "codesign_kernel.cli", *command,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        printed, complaint = await process.communicate()
+        text = (complaint if process.returncode else printed).decode(errors="replace").strip()
+        last = text.splitlines()[-1].strip() if text else f"Status {process.returncode}."
+        role = "alert" if process.returncode else "status"
+        self.outcome.value = f"<p role='{role}'>{escape(last.removeprefix('codesign: '))}</p>"
+        self.export.disabled, self.exporting = False, None
+
+
+def _stages(architecture: Architecture) -> str:
+    stages = zip(architecture.widths, architecture.kernels, strict=True)
+    return "; ".join(
+        f"stage {i}: {width} filters, kernels {', '.join(map(str, kernels))}"
+        for i, (width, kernels) in enumerate(stages, start=1)
+    )

@@ -1,0 +1,135 @@
+"""Take a design home: a folder with its settings, weights, ONNX model, layers and a report.
+
+The subnet is specialised first. Its accuracy on the test images is measured here for the first
+time: nothing was selected on them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from . import __version__
+from .datasets import Dataset
+from .design import Design
+from .errors import InputError, choice
+from .files import replacing, write_arrays, write_json, write_text
+from .predict import COVERAGE
+from .report import report
+from .space import Architecture
+from .specialise import kept_answers, specialise
+from .study import Study
+from .supernet import Subnet
+from .train import PRESETS, accuracy, calibration_images, load_supernet, subnet
+
+OPSET = 17
+
+
+def specialised(
+    study: Study, architecture: Architecture, dataset: Dataset
+) -> tuple[Subnet, dict[str, float]]:
+    """Return the specialised subnet and measured accuracies in %, by what was measured.
+
+    Raises InputError if the study's supernet is absent, unfinished, damaged or of another space.
+    """
+    if not study.supernet_path.exists():
+        raise InputError(f"{study.supernet_path} does not exist: run `codesign train` first.")
+    preset = PRESETS[choice("preset of the study", study.preset, tuple(PRESETS))]
+    supernet = load_supernet(study.supernet_path)
+    if supernet.space != study.space:
+        raise InputError(
+            f"{study.supernet_path} is of another space than {study.space.name} of this study."
+        )
+    answers = kept_answers(study.root, supernet, dataset)
+    network = specialise(supernet, architecture, dataset, preset, study.seed, answers)
+    before = subnet(supernet, architecture, calibration_images(dataset))
+    return network, {
+        "validation, supernet weights": accuracy(before, dataset.validation),
+        "validation, specialised": accuracy(network, dataset.validation),
+        "test, specialised": accuracy(network, dataset.test),
+    }
+
+
+def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path:
+    """Write the design's folder and return its path; files that are there are replaced.
+
+    Raises InputError if the study lacks a supernet or predictors, or the folder cannot be written.
+    """
+    predicted = study.predict([design]).iloc[0]
+    layers = study.layers(design)
+    # First, so that a folder that cannot be written shows before the training, not after.
+    write_text(folder / "layers.csv", layers.to_csv(index=False))
+    network, measured = specialised(study, design.architecture, dataset)
+    content: dict[str, Any] = {
+        "design": str(design),
+        "id": design.id,
+        "predicted": {k: v for k, v in predicted.to_dict().items() if not isinstance(v, str)},
+        "interval_coverage": COVERAGE,
+        "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"},
+        "measured_accuracy_percent": measured,
+        "modelled_cycles": float(layers["cycles"].sum()),
+        "study": {"space": study.space.name, "dataset": study.dataset, "preset": study.preset,
+                  "seed": study.seed},
+        "device": study.device(design.device).label,
+        "version": __version__,
+    }  # fmt: skip
+    write_json(folder / "design.json", content)
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    write_arrays(folder / "weights.safetensors", state, {"design": str(design)})
+    with replacing(folder / "model.onnx") as temporary:
+        temporary.write_bytes(to_onnx(network).SerializeToString())
+    write_text(folder / "report.html", report(study, design, predicted, measured, layers))
+    return folder
+
+
+def to_onnx(network: Subnet) -> onnx.ModelProto:
+    """Return the network as ONNX: input `images` (N, C, H, W) float32 in [0, 1], output `logits`
+    (N, classes). BN is folded into the convolutions, as on the accelerator."""
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+
+    def constant(name: str, value: np.ndarray) -> str:
+        weights.append(numpy_helper.from_array(np.ascontiguousarray(value, np.float32), name))
+        return name
+
+    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    x = node("Sub", ["images", constant("mean", network.mean.numpy())], "centred")
+    x = node("Div", [x, constant("std", network.std.numpy())], "normalised")
+    for i, block in enumerate(network.layers()):
+        norm, convolution = block.norm, block.convolution
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        factor = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+        kernel = (convolution.weight.detach() * factor[:, None, None, None]).numpy()
+        bias = (norm.bias.detach() - norm.running_mean * factor).numpy()
+        name = f"block{i}"
+        side, pad, stride = kernel.shape[-1], kernel.shape[-1] // 2, convolution.stride[0]
+        inputs = [x, constant(f"{name}/weight", kernel), constant(f"{name}/bias", bias)]
+        y = node("Conv", inputs, f"{name}/conv", kernel_shape=[side] * 2, pads=[pad] * 4,
+                 strides=[stride] * 2)  # fmt: skip
+        y = node("Add", [y, x], f"{name}/add") if block.residual else y
+        x = node("Relu", [y], f"{name}/out")
+    x = node("Flatten", [node("GlobalAveragePool", [x], "pooled")], "flat", axis=1)
+    classifier = network.classifier
+    inputs = [
+        x,
+        constant("classifier/weight", classifier.weight.detach().numpy()),
+        constant("classifier/bias", classifier.bias.detach().numpy()),
+    ]
+    node("Gemm", inputs, "logits", transB=1)
+    height, width, channels = network.space.input
+    shape: list[str | int | None] = ["N", channels, height, width]
+    graph = helper.make_graph(
+        nodes, str(network.architecture),
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", network.space.classes])],
+        weights,
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,125 @@
+"""Files that are whole or absent: written atomically, read with one clear sentence for an error.
+
+Weights and tables of numbers are stored as safetensors, settings as JSON or TOML; pickle never is.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from .errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path`: on success it replaces `path`, on failure it is removed.
+
+    A reader sees the old file or the new one, never a part. Raises InputError when the folder
+    cannot be written or the disk is full; `path` is then untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {_reason(error)}; nothing changed.") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
+    """Write `value` to `path` atomically as JSON; NaN is refused, JSON has none."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`. Raises InputError if it is absent or is not one."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a JSON {type(value).__name__}, but must hold an object.")
+    return value
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the table in the TOML file `path`. Raises InputError if it is absent or malformed."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}.") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+    """Write named arrays and their JSON-able description to a safetensors file, atomically."""
+    packed = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    blob = safetensors.numpy.save(packed, metadata={"about": json.dumps(about, allow_nan=False)})
+    with replacing(path) as temporary:
+        temporary.write_bytes(blob)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the description in a safetensors file that `write_arrays` wrote.
+
+    Raises InputError if the file is absent, truncated or of another kind.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as stream:
+            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            about = json.loads((stream.metadata() or {})["about"])
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist.") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}.") from None
+    # TypeError and AttributeError: what safetensors raises for types that NumPy does not have.
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise InputError(f"{path} is damaged or not of this program: {error}.") from None
+    if not isinstance(about, dict):
+        raise InputError(f"{path} is not of this program: its description is no JSON object.")
+    return arrays, about
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def digest(path: Path) -> str:
+    """Return 12 hexadecimal digits that follow from the content of the file. Raises InputError."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {_reason(error)}.") from None

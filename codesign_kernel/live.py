@@ -1,0 +1,168 @@
+"""The page's Pareto picture: the browser filters up to 5,000 points as a slider moves, while Python
+counts over all that is stored.
+
+Latency, power and accuracy are objectives: a bound on them cuts the front but brings nothing to it.
+DSP and block RAM are not. All that any bounds can leave on the front is on the front in all five,
+the candidates: they are all among the points, and Python says which of them are on the front.
+"""
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from . import cost, pareto
+from .accelerator import Device
+from .charts import POWER, QUANTITIES, TITLES, alt, tip
+from .explore import SIGNS, Constraints, Designs, knee
+
+MAX_POINTS = 5000  # a canvas redraws as many within the time of a few frames
+FREE = 1e9  # a bound that asks for nothing
+_MARK = [f"{name}{end}" for name in ("accuracy", "latency_ms") for end in ("", "_low", "_high")]
+ASKS = {
+    "max_latency_ms": "latency of at most {:g} ms",
+    "max_power_w": "power of at most {:g} W",
+    "min_accuracy": "accuracy of at least {:g} %",
+    "max_dsp": "at least {:g} DSP",
+    "max_bram": "at least {:g} block RAMs",
+}
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """The stored designs of one device; `values` are the five that bounds are on, see `columns`."""
+
+    designs: Designs
+    device: Device
+
+    @cached_property
+    def values(self) -> pd.DataFrame:
+        """Accuracy (%), latency_ms, power_w, dsp and bram of each design."""
+        need = cost.resources(self.designs.accelerators, self.device)
+        accuracy, latency, power = self.designs.means.T
+        columns = {"accuracy": accuracy, "latency_ms": latency, "power_w": power}
+        return pd.DataFrame({**columns, "dsp": need.dsp, "bram": need.bram})
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """Which designs are on the front in all five."""
+        need = self.values[["dsp", "bram"]].to_numpy()
+        return np.flatnonzero(pareto.front(np.column_stack([self.designs.means * SIGNS, need])))
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """Which designs the picture holds: the candidates first, then others at random."""
+        others = np.setdiff1d(np.arange(len(self.designs)), self.candidates)
+        others = np.random.default_rng(0).permutation(others)
+        return np.concatenate([self.candidates, others])[:MAX_POINTS]
+
+    def broken(self, constraints: Constraints) -> np.ndarray:
+        """By what fraction each design breaks each bound, (n, 5)."""
+        need = self.values
+        return constraints.excess(
+            self.designs.means, need["dsp"].to_numpy(), need["bram"].to_numpy()
+        )
+
+    def front(self, allowed: np.ndarray) -> np.ndarray:
+        """Return the indices of the front of those designs that `allowed`, boolean (n,), leaves."""
+        inside = self.candidates[allowed[self.candidates]]
+        best: np.ndarray = inside[pareto.front(self.designs.means[inside] * SIGNS)]
+        return best
+
+    def knee(self, front: np.ndarray) -> int:
+        """Return which design of the front is its knee."""
+        return int(front[knee(self.designs.means[front])])
+
+    def flags(self, front: np.ndarray) -> str:
+        """Return the picture's param `front`: "1" for each point on the front, or else "0"."""
+        on = np.isin(self.points, front)
+        return "".join(np.where(on, "1", "0"))
+
+    def nearest(self, constraints: Constraints) -> str:
+        """Say what the stored design that breaks the bounds least asks for."""
+        broken = self.broken(constraints)
+        best = int(broken.sum(axis=1).argmin())
+        accuracy, latency, power, dsp, bram = self.values.iloc[best]
+        # Rounded to the side that lets the design in.
+        values = {"max_latency_ms": np.ceil(latency * 1e4) / 1e4,
+                  "max_power_w": np.ceil(power * 1e4) / 1e4,
+                  "min_accuracy": np.floor(accuracy * 100) / 100,
+                  "max_dsp": dsp, "max_bram": bram}  # fmt: skip
+        names = [field.name for field in fields(constraints)]
+        asks = [ASKS[name].format(values[name]) for name in np.array(names)[broken[best] > 0]]
+        return f"No stored design keeps to all limits. The nearest needs {' and '.join(asks)}."
+
+
+def params(constraints: Constraints) -> dict[str, float]:
+    """Return the picture's params for the bounds."""
+    asked = {field.name: getattr(constraints, field.name) for field in fields(constraints)}
+    free = dict.fromkeys(asked, FREE) | {"min_accuracy": 0.0}
+    return {name: free[name] if bound is None else bound for name, bound in asked.items()}
+
+
+def mark(row: pd.Series) -> dict[str, float]:
+    """Return the picture's param `chosen`: where a design lies, and the ends of its intervals."""
+    return {name: float(row[name]) for name in _MARK}
+
+
+def chart(cloud: Cloud) -> alt.LayerChart:
+    """Return the picture. Its params: a bound each, under the names of `Constraints`; `front`, see
+    `Cloud.flags`; `chosen`, see `mark`. A point's datum has its number, `n`, in `Cloud.points`."""
+    rows = cloud.values.iloc[cloud.points].assign(n=np.arange(len(cloud.points)))
+    rows = rows.round({"accuracy": 4, "latency_ms": 7, "power_w": 6})
+    x = alt.X("latency_ms:Q", title=f"{TITLES['latency_ms']}, predicted",
+              scale=_padded(rows["latency_ms"], log=True))  # fmt: skip
+    y = alt.Y("accuracy:Q", title=f"{TITLES['accuracy']}, predicted",
+              scale=_padded(rows["accuracy"]))  # fmt: skip
+    legend = alt.Legend(orient="top", gradientLength=200, gradientThickness=10, titleLimit=320,
+                        format=".3~r", tickCount=3)  # fmt: skip
+    power = alt.Color("power_w:Q", title="Power (W), predicted from modelled power", scale=POWER,
+                      legend=legend)  # fmt: skip
+    on_front = "front[datum.n] === '1'"
+    points = (
+        alt.Chart(rows.iloc[::-1])  # what is drawn last is on top: the candidates
+        .transform_filter(
+            "datum.latency_ms <= max_latency_ms && datum.power_w <= max_power_w && "
+            "datum.accuracy >= min_accuracy && datum.dsp <= max_dsp && datum.bram <= max_bram"
+        )
+        .mark_point(filled=True, shape="circle", strokeWidth=0.8)
+        .encode(
+            x,
+            y,
+            power,
+            size=alt.condition(on_front, alt.value(70), alt.value(14)),
+            opacity=alt.condition(on_front, alt.value(1.0), alt.value(0.35)),
+            stroke=alt.condition(on_front, alt.value("#222222"), alt.value("transparent")),
+            tooltip=[*map(tip, QUANTITIES), alt.Tooltip("dsp:Q"), alt.Tooltip("bram:Q")],
+        )
+    )  # fmt: skip
+    one = alt.Chart(alt.InlineData(values=[{}]))
+    dash, red = [5, 4], "#D55E00"
+    lines = one.mark_rule(strokeDash=dash, color="#555555", clip=True)
+    one = one.transform_calculate(**{name: f"chosen.{name}" for name in _MARK})
+    bars = one.mark_rule(color=red, strokeWidth=2, clip=True)
+    ring = one.mark_point(size=230, color=red, strokeWidth=3, clip=True)
+    layers = [
+        points,
+        lines.transform_calculate(latency_ms="max_latency_ms").encode(x),
+        lines.transform_calculate(accuracy="min_accuracy").encode(y),
+        bars.encode(y, alt.X("latency_ms_low:Q"), alt.X2("latency_ms_high:Q")),
+        bars.encode(x, alt.Y("accuracy_low:Q"), alt.Y2("accuracy_high:Q")),
+        ring.encode(x, y),
+    ]
+    about = "Accuracy against latency of the designs that keep to the limits, with power as colour"
+    start = {**params(Constraints()), "front": "", "chosen": {}}
+    set_from_python = [alt.param(name, value=value) for name, value in start.items()]
+    whole = alt.LayerChart(layer=layers, width="container", height=380, description=about)
+    return whole.add_params(*set_from_python)
+
+
+def _padded(values: pd.Series, log: bool = False) -> alt.Scale:
+    """A scale that stays as it is while points come and go, with a margin of 4 %."""
+    ends = np.array([values.min(), values.max()])
+    ends = np.log(ends) if log else ends
+    margin = 0.04 * max(float(ends[1] - ends[0]), 1e-3)
+    low, high = ends[0] - margin, ends[1] + margin
+    domain = [float(end) for end in (np.exp([low, high]) if log else (low, high))]
+    return alt.Scale(type="log" if log else "linear", domain=domain, nice=False)

@@ -1,0 +1,285 @@
+"""Phase 2: measure designs over the space, once each, and fit the predictors to them.
+
+A meter turns a design into figures. `Closed` is the closed form of `cost.py`, whose figures are
+`modelled`; measurements of real hardware enter through the same interface.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from . import baselines, cost, files
+from .accelerator import Accelerator, Accelerators
+from .design import Design
+from .errors import InputError
+from .explore import Constraints, usable
+from .predict import (
+    QUANTITIES,
+    Predictors,
+    accuracy_features,
+    accuracy_surrogate,
+    hardware_features,
+    hardware_surrogate,
+)  # fmt: skip
+from .space import Architecture, Genomes, SearchSpace
+from .store import Key
+from .study import LEAST, Study
+from .workload import layers_of, totals
+
+CLOSED_FORM = "closed form 1"
+STRATA = 10
+
+
+class Meter(Protocol):
+    """Something that measures designs: `source` is the word shown, `method` identifies it."""
+
+    @property
+    def source(self) -> str:
+        """The word a person sees: measured or modelled."""
+
+    @property
+    def method(self) -> str:
+        """How it was obtained; a design is measured once by each method."""
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return the quantities of one design, by name."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Hardware figures by the closed form of `cost.py`."""
+
+    study: Study
+    source: str = "modelled"
+    method: str = CLOSED_FORM
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return cycles, clock_mhz, latency_ms, power_w, energy_mj, dsp, bram and lut."""
+        design = Design.parse("@".join(key))
+        device = self.study.device(design.device)
+        layers = layers_of(self.study.space, self.study.space.encode(design.architecture)[None])
+        acc = Accelerators.of([design.accelerator])
+        figures, need = cost.figures(layers, acc, device), cost.resources(acc, device)
+        names = ("cycles", "clock_mhz", "latency_ms", "power_w", "energy_mj")
+        values = {name: float(getattr(figures, name)[0]) for name in names}
+        return values | {name: float(getattr(need, name)[0]) for name in ("dsp", "bram", "lut")}
+
+
+class Accuracy:
+    """Accuracy of subnets with the supernet's weights, on the validation images."""
+
+    source = "measured"
+
+    def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
+        from . import datasets, train  # torch is loaded only where networks run
+
+        path = study.supernet_path
+        if not path.exists():
+            raise InputError(f"{path} does not exist: run `codesign train` on this study first.")
+        self.dataset = datasets.load(
+            study.dataset, folder=folder, download=download, shape=study.space.input
+        )
+        self.supernet = train.load_supernet(path)
+        if self.supernet.space != study.space:
+            raise InputError(f"{path} is of another space than {study.space.name} of this study.")
+        self.calibration = train.calibration_images(self.dataset)
+        self.method = f"{_supernet(path)} on {len(self.dataset.validation)} validation images"
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return the accuracy in % of the architecture."""
+        from . import train
+
+        network = train.subnet(self.supernet, Architecture.parse(key[0]), self.calibration)
+        return {"accuracy": train.accuracy(network, self.dataset.validation)}
+
+
+def _supernet(path: Path) -> str:
+    """What the methods that measure with this supernet begin with: other weights, other figures."""
+    return f"supernet {files.digest(path)}"
+
+
+def stratified(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
+    """Draw `n` different genomes spread evenly over the logarithm of MACs, the extremes first.
+
+    Plain random genomes crowd in the middle: the smallest and largest networks, where fronts end,
+    would hardly be measured. Returns the whole space if it holds no more than `n`.
+    """
+    if space.size <= n:
+        return space.enumerate()
+    small = space.size <= 50 * n
+    pool = rng.permutation(space.enumerate()) if small else space.sample(50 * n, rng)
+    pool = np.concatenate([np.stack(space.extremes()), pool])
+    pool = pool[np.sort(np.unique(pool, axis=0, return_index=True)[1])]
+    size = np.log2(totals(space, pool)[0])
+    edges = np.linspace(size.min(), size.max(), STRATA + 1)[1:-1]
+    stratum = np.digitize(size, edges)
+    # A genome's turn is its place within its stratum: all firsts, then all seconds, ...
+    turn = np.empty(len(pool), dtype=np.int64)
+    for value in range(STRATA):
+        inside = np.flatnonzero(stratum == value)
+        turn[inside] = np.arange(len(inside))
+    turn[:2] = -1
+    return pool[np.argsort(turn, kind="stable")[:n]]
+
+
+def plan(study: Study, architectures: int, designs: int) -> tuple[list[Key], list[Key]]:
+    """Return what to measure: architectures for accuracy, and `designs` designs of each device."""
+    space = study.space
+    genomes = stratified(space, architectures, np.random.default_rng([study.seed, 4]))
+    accuracy = [(str(space.decode(genome)), "", "") for genome in genomes]
+    hardware: list[Key] = []
+    for i, device in enumerate(study.devices.values()):
+        rng = np.random.default_rng([study.seed, 5, i])
+        genomes = stratified(space, designs, rng)
+        genomes = np.resize(genomes, (designs, genomes.shape[1]))  # a tiny space repeats
+        grid = usable(device, Constraints())
+        picked = list(grid[rng.integers(0, len(grid), designs)])
+        hardware += [
+            (str(space.decode(genome)), str(accelerator), device.name)
+            for genome, accelerator in zip(genomes, picked, strict=True)
+        ]
+    return accuracy, list(dict.fromkeys(hardware))
+
+
+def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
+    """Measure what the study lacks of `keys`, storing each row as it comes; return how many."""
+    done = study.store.keys(meter.method)
+    pending = [key for key in keys if key not in done]
+    if not pending:
+        return 0
+    with study.store.writing() as connection:
+        for key in tqdm(pending, desc=label, unit="design"):
+            began = time.perf_counter()
+            values = meter.measure(key)
+            seconds = time.perf_counter() - began
+            study.store.add(connection, key, values, meter.method, meter.source, seconds)
+    return len(pending)
+
+
+def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
+    """Return the study's rows of a quantity on a device. Raises InputError if under ten.
+
+    They are all of one method: a measured one goes before a modelled one, then the one stored
+    last. Rows of another supernet or closed form than the present one do not count.
+    """
+    frame: pd.DataFrame = study.store.rows()
+    if quantity not in frame:
+        frame[quantity] = np.nan
+    frame = frame[frame[quantity].notna() & (frame["device"] == device)]
+    texts = frame[["architecture", "accelerator", "method"]].map(lambda text: isinstance(text, str))
+    values = pd.to_numeric(frame[quantity], errors="coerce")
+    if not (texts.all(axis=None) and np.isfinite(values).all()):
+        raise InputError(f"{study.store.path} is damaged: a row of {quantity} is no measurement.")
+    origins = list(zip(frame["source"], frame["method"], strict=True))
+    sizes = {each: n for each, n in Counter(origins).items() if not _is_past(study, each[1])}
+    there = max(sizes.values(), default=0)
+    if there < LEAST:
+        raise InputError(
+            f"{quantity} {f'on {device} ' if device else ''}was measured for {there} designs, but "
+            f"at least {LEAST} are needed: run `codesign profile` on this study."
+        )
+    last = {each: i for i, each in enumerate(origins)}
+    enough = [each for each, size in sizes.items() if size >= LEAST]
+    source, method = max(enough, key=lambda each: (each[0] == "measured", last[each]))
+    chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
+    return chosen.reset_index(drop=True)
+
+
+def _is_past(study: Study, method: str) -> bool:
+    """Whether the method is of a supernet or closed form that is not the study's any more."""
+    if method.startswith("supernet ") and study.supernet_path.exists():
+        return not method.startswith(_supernet(study.supernet_path))
+    return method.startswith("closed form ") and method != CLOSED_FORM
+
+
+def inputs(
+    study: Study, quantity: str, device: str, frame: pd.DataFrame
+) -> tuple[np.ndarray, list[str]]:
+    """Return the features of rows of `rows`, (n, f), and their names."""
+    genomes = np.stack([study.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
+    if quantity == "accuracy":
+        return accuracy_features(study.space, genomes)
+    acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
+    layers = layers_of(study.space, genomes)
+    return hardware_features(quantity, layers, acc, study.devices[device])
+
+
+def fit(study: Study) -> pd.DataFrame:
+    """Fit all predictors to the study's rows, store them, and return how good they are.
+
+    The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
+    R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
+    the leave-one-out MAE of the Gaussian process.
+    """
+    predictors = Predictors(study.space, study.devices, accuracy_surrogate())
+    tables: list[pd.DataFrame] = []
+    jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
+    frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
+    for (quantity, device), frame in tqdm(frames.items(), desc="fit", unit="quantity"):
+        X, _ = inputs(study, quantity, device, frame)
+        y = frame[quantity].to_numpy(dtype=np.float64)
+        hardware = quantity != "accuracy"
+        model = hardware_surrogate() if hardware else predictors.accuracy
+        model.fit(X, y)
+        if hardware:
+            predictors.hardware[quantity, device] = model
+        report = baselines.compare(X, y, prior=0 if hardware else None, log=hardware)
+        report.insert(0, "model", report.index)
+        left_out = np.abs(model.leave_one_out()[0] - y).mean()
+        report["LOO MAE"] = np.where(report["model"] == "Gaussian process", left_out, np.nan)
+        report.insert(0, "quantity", quantity)
+        report.insert(1, "device", device)
+        report.insert(2, "rows", len(y))
+        report.insert(3, "source", frame["source"].iloc[0])
+        tables.append(report)
+    table = pd.concat(tables, ignore_index=True)
+    study.save_predictors(predictors, _records(table))
+    return table
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Plain records: a figure that a model does not have becomes null."""
+    return [
+        {str(key): (None if isinstance(value, float) and np.isnan(value) else value)
+         for key, value in record.items()}
+        for record in table.to_dict("records")
+    ]  # fmt: skip
+
+
+def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> pd.DataFrame:
+    """Measure designs and return predicted beside measured, a row for each design and quantity.
+
+    Columns: id, quantity, predicted, low, high, value, source, inside (whether the interval holds).
+    """
+    predicted = study.predict(designs)
+    result = []
+    for i, design in enumerate(designs):
+        found: dict[str, tuple[float, str]] = {}
+        full = (str(design.architecture), str(design.accelerator), design.device)
+        for meter in meters:
+            key = full if isinstance(meter, Closed) else (full[0], "", "")
+            measure(study, meter, [key], f"verify {design.id}")
+            stored = study.store.rows().set_index(
+                ["architecture", "accelerator", "device", "method"]
+            )
+            row = stored.loc[[(*key, meter.method)]].iloc[0]
+            found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}
+        for quantity in QUANTITIES:
+            row = predicted.iloc[i]
+            value, source = found[quantity]
+            low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
+            result.append(
+                {
+                    "id": design.id, "quantity": quantity, "predicted": row[quantity],
+                    "low": low, "high": high, "value": value, "source": source,
+                    "inside": bool(low <= value <= high),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(result)

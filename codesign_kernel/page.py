@@ -1,0 +1,104 @@
+"""Serve the page: Voilà on this machine's loopback address, with all that it loads on this machine.
+
+Each visitor has a kernel of their own, which ends when they leave; one whose browser vanished is
+ended when it has been idle for CULL_SECONDS.
+"""
+
+import errno
+import logging
+import os
+import socket
+import webbrowser
+from pathlib import Path
+
+from traitlets.config import Config
+from voila.app import Voila  # type: ignore[import-untyped]
+
+from .errors import InputError
+from .study import open_study
+from .widgets import MODULE, bundle
+
+HOST = "127.0.0.1"
+PORT = 8866
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "dashboard.ipynb"
+CULL_SECONDS = 300
+EXTENSIONS = [  # of JupyterLab's, those that show widgets; no other is sent to the browser
+    "@jupyter-widgets/jupyterlab-manager",
+    "@voila-dashboards/widgets-manager8",
+    "anywidget",
+]
+
+
+def serve(study: Path, port: int | None = None, open_browser: bool = True) -> int:
+    """Serve the page of a study until Ctrl-C; return the exit status, 0.
+
+    Without `port` it is 8866 or the next one that is free. Raises InputError, before the server
+    starts, if the study cannot be read, the port is taken or the notebook is not there.
+    """
+    opened = open_study(study)
+    opened.designs()
+    opened.fit_report()
+    if not NOTEBOOK.is_file():
+        raise InputError(
+            f"{NOTEBOOK} does not exist: the page is served from a clone of the repository, "
+            "installed with `pip install --editable .`."
+        )
+    server = make_server(study, free_port(port))
+    server.show = open_browser
+    server.start()
+    return 0
+
+
+def make_server(study: Path, port: int) -> "Server":
+    """Return the server, ready to start, and set the environment that its kernels inherit."""
+    module = bundle()
+    os.environ["CODESIGN_STUDY"] = str(study.resolve())
+    os.environ["CODESIGN_EXPORTS"] = str(Path("exports").resolve())
+    os.environ[MODULE] = module.name
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # thirty kernels of a few threads each are many
+    config = Config()
+    config.Voila.update(
+        ip=HOST, port=port, port_retries=0, log_level="ERROR", notebook_path=str(NOTEBOOK)
+    )
+    config.VoilaConfiguration.update(show_tracebacks=False, extension_allowlist=EXTENSIONS)
+    config.MappingKernelManager.update(
+        cull_idle_timeout=CULL_SECONDS, cull_interval=CULL_SECONDS // 5, cull_connected=False
+    )
+    if os.name == "posix":  # no other user of the machine can listen, as they could on a port
+        config.KernelManager.transport = "ipc"
+    logging.getLogger("tornado").setLevel(logging.ERROR)
+    server = Server(config=config)
+    server.initialize([])
+    server.template_paths.insert(0, str(Path(__file__).parent / "web"))
+    server.static_paths.append(str(module.parent))
+    return server
+
+
+class Server(Voila):  # type: ignore[misc]
+    """Voilà that says where the page is once it listens, and opens a browser if `show` is set."""
+
+    show = False
+
+    def launch_browser(self) -> None:
+        """Say the address; called when the server listens."""
+        print(f"The page is at http://{HOST}:{self.port}/ (Ctrl-C ends it).", flush=True)
+        if self.show:
+            webbrowser.open(f"http://{HOST}:{self.port}/")
+
+
+def free_port(port: int | None) -> int:
+    """Return `port` if it is free, or for None the first free one from PORT on; else InputError."""
+    for number in [port] if port is not None else range(PORT, PORT + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, number))
+                return number
+            except OverflowError:
+                raise InputError(f"--port is {port}, but must be from 1 to 65535.") from None
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+    if port is None:
+        raise InputError(f"no port from {PORT} to {PORT + 99} is free; choose one with --port.")
+    raise InputError(f"--port is {port}, but that port is taken or not allowed.")

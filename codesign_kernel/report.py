@@ -1,0 +1,106 @@
+"""The report of one design: a page of HTML with its pictures inside, to be read anywhere."""
+
+from html import escape
+
+import pandas as pd
+
+from . import __version__, charts, cost
+from .design import Design
+from .study import Study
+
+_STYLE = """
+body { font: 16px/1.5 sans-serif; color: #222; max-width: 60rem; }
+body { margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; margin: 1rem 0; }
+th, td { padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; border-bottom: 1px solid #ddd; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+svg { max-width: 100%; height: auto; margin: 1rem 0; }
+code { background: #f3f3f3; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
+.scroll { overflow-x: auto; }
+"""
+_UNITS = {
+    "accuracy": ("Accuracy", "%"),
+    "latency_ms": ("Latency of one image", "ms"),
+    "power_w": ("Power while computing", "W"),
+    "energy_mj": ("Energy of one image", "mJ"),
+}
+
+
+def report(
+    study: Study,
+    design: Design,
+    predicted: "pd.Series[float]",
+    measured: dict[str, float],
+    layers: pd.DataFrame,
+) -> str:
+    """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
+    `Study.layers`; `measured` holds accuracies in %, by what was measured."""
+    device = study.device(design.device)
+    need = cost.resources(design.accelerator, device)
+    used = pd.DataFrame(
+        {
+            "resource": ["DSP", "block RAM", "LUT"],
+            "used": [int(need.dsp), int(need.bram), int(need.lut)],
+            "budget": [device.dsp, device.bram, device.lut],
+        }
+    )
+    pictures = [
+        charts.to_svg(chart)
+        for chart in (charts.architecture(layers), charts.layers(layers), charts.resources(used))
+    ]
+    forecast = [
+        [name, _number(predicted[key]),
+         f"{_number(predicted[f'{key}_low'])} to {_number(predicted[f'{key}_high'])}", unit]
+        for key, (name, unit) in _UNITS.items()
+    ]  # fmt: skip
+    found = [[name, f"{value:.2f}", "%"] for name, value in measured.items()]
+    acc = design.accelerator
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Design {design.id}</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<h1>Design {design.id}</h1>
+<p><code>{escape(str(design))}</code></p>
+<p>A network of the space {escape(study.space.name)} on {escape(device.label)}: {acc.pf} filters ×
+{acc.pc} channels × {acc.pv} pixels a cycle, {acc.weight_kib} KiB of weight buffer and
+{acc.feature_kib} KiB of feature buffer.</p>
+<h2>Predicted</h2>
+<p>By Gaussian processes fitted to the study's designs; the interval is meant to hold 90 % of the
+time. Latency and power rest on modelled figures: no board was measured, and power may be off by
+half.</p>
+{_table(["Quantity", "Predicted", "90 % interval", "Unit"], forecast)}
+<h2>Measured</h2>
+<p>Top-1 accuracy. Nothing was selected on the test images.</p>
+{_table(["Images and weights", "Accuracy", "Unit"], found)}
+<h2>Network</h2>{pictures[0]}
+<h2>Where the cycles go</h2>{pictures[1]}
+<h2>Resources</h2>{pictures[2]}
+<h2>Layers</h2>
+<p>Bytes cross the memory port; cycles are modelled.</p>
+<div class="scroll">{
+        _table(
+            list(layers.columns),
+            [[_number(v) for v in row] for row in layers.itertuples(index=False)],
+        )
+    }</div>
+<h2>Origin</h2>
+<p>codesign {__version__}; study of {escape(study.dataset)}, preset {escape(study.preset)}, seed
+{study.seed}. {escape(device.source)}</p>
+</body></html>
+"""
+
+
+def _number(value: object) -> str:
+    return f"{value:,.5g}" if isinstance(value, float) else str(value)
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td{_class(cell)}>{escape(cell)}</td>" for cell in row) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{top}</tr>{body}</table>"
+
+
+def _class(cell: str) -> str:
+    return ' class="number"' if cell[:1].isdigit() else ""

@@ -1,0 +1,129 @@
+"""One subnet trained by itself: specialised from the supernet's weights, or alone from scratch."""
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm.auto import tqdm, trange
+
+from .datasets import Dataset
+from .errors import InputError
+from .files import digest, read_arrays, write_arrays
+from .space import Architecture, SearchSpace
+from .supernet import Subnet, Supernet, extract, recalibrate
+from .train import (
+    CHUNK,
+    Preset,
+    batch,
+    calibration_images,
+    channels_last,
+    check_data,
+    check_finite,
+    chunks,
+    indices,
+    optimiser_of,
+    rate_at,
+    subnet,
+)
+
+TEMPERATURE = 2.0  # softens the teacher's answers (Hinton, Vinyals and Dean, 2015, section 2)
+HARD = 0.1  # weight of the labels beside the teacher's answers
+
+
+def fit_subnet(
+    network: Subnet, dataset: Dataset, preset: Preset, steps: int, peak: float, seed: int,
+    progress: str = "train subnet", answers: Tensor | None = None,
+) -> Subnet:  # fmt: skip
+    """Train one plain network for `steps` steps on the labels, and on a teacher's `answers` if
+    given, logits (training images, classes); recalibrate its BN.
+
+    Raises InputError if the data set does not fit the network's space, or training diverges.
+    """
+    torch.set_num_threads(1)
+    check_data(network.space, dataset)
+    network = channels_last(network.train())
+    optimiser = optimiser_of(network, preset)
+    for step in trange(steps, desc=progress, unit="step"):
+        images, labels = batch(dataset, preset.batch, seed, step, preset.augment)
+        for group in optimiser.param_groups:
+            group["lr"] = rate_at(preset, step, steps, peak)
+        optimiser.zero_grad()
+        logits = network(images)
+        loss = F.cross_entropy(logits, labels)
+        if answers is not None:
+            rows = answers[indices(len(dataset.train), preset.batch, seed, step)].float()
+            soft = F.softmax(rows / TEMPERATURE, dim=1)
+            taught = F.cross_entropy(logits / TEMPERATURE, soft) * TEMPERATURE**2
+            loss = HARD * loss + (1 - HARD) * taught
+        torch.autograd.backward(loss)
+        optimiser.step()
+        check_finite(network, loss, step)
+    return recalibrate(network, calibration_images(dataset))
+
+
+@torch.no_grad()
+def answers_of(supernet: Supernet, dataset: Dataset) -> Tensor:
+    """Return what the largest subnet answers to each training image: logits (images, classes),
+    float16. They are worth keeping: every specialisation learns from the same ones."""
+    torch.set_num_threads(1)
+    largest = supernet.space.decode(supernet.space.extremes()[1])
+    teacher = channels_last(subnet(supernet, largest, calibration_images(dataset)))
+    parts = tqdm(chunks(dataset.train), "teacher", -(-len(dataset.train) // CHUNK), unit="batch")
+    return torch.cat([teacher(images).half() for images, _ in parts])
+
+
+def kept_answers(study_folder: Path, supernet: Supernet, dataset: Dataset) -> Tensor:
+    """Return `answers_of`, from the study's file if it holds them for the supernet there.
+
+    Else they are stored in it; where that cannot be, they are only returned.
+    """
+    path, of = study_folder / "answers.safetensors", digest(study_folder / "supernet.safetensors")
+    with suppress(InputError):  # absent or damaged
+        arrays, about = read_arrays(path)
+        kept = arrays.get("answers", np.zeros(0))
+        asked = (of, (len(dataset.train), len(dataset.classes)), np.dtype(np.float16))
+        if (about.get("supernet"), kept.shape, kept.dtype) == asked and np.isfinite(kept).all():
+            return torch.from_numpy(kept)
+    answers = answers_of(supernet, dataset)
+    with suppress(InputError):  # a shared study may be read-only
+        write_arrays(path, {"answers": answers.numpy()}, {"supernet": of})
+    return answers
+
+
+def specialise(
+    supernet: Supernet, architecture: Architecture, dataset: Dataset, preset: Preset, seed: int,
+    answers: Tensor | None = None,
+) -> Subnet:  # fmt: skip
+    """Fine-tune one subnet, from the supernet's weights, on a fourteenth of the images that
+    the preset trains on. `answers` are those of `answers_of`, which is called if they are absent.
+
+    Many small steps move further than few large ones: the batch is half the preset's. Raises
+    InputError as `fit_subnet` does, and if the space does not hold the architecture.
+    """
+    start = extract(supernet, architecture)
+    check_data(supernet.space, dataset)
+    if answers is None:
+        answers = answers_of(supernet, dataset)
+    half = replace(preset, batch=max(1, preset.batch // 2))
+    return fit_subnet(start, dataset, half, preset.steps // 7, preset.rate * 2 / 3, seed,
+                      "specialise", answers)  # fmt: skip
+
+
+def train_alone(
+    space: SearchSpace, architecture: Architecture, dataset: Dataset, preset: Preset, seed: int
+) -> Subnet:
+    """Train one architecture from scratch for all the preset's steps: the baseline.
+
+    Raises InputError as `fit_subnet` does, and if the space does not hold the architecture.
+    """
+    check_data(space, dataset)
+    torch.manual_seed(seed)
+    network = Subnet(space, architecture)
+    # The data set's own statistics, as in the supernet.
+    network.mean.copy_(torch.from_numpy(dataset.mean).reshape(1, -1, 1, 1))
+    network.std.copy_(torch.from_numpy(dataset.std).reshape(1, -1, 1, 1))
+    return fit_subnet(network, dataset, preset, preset.steps, preset.rate, seed, "train alone")

@@ -1,0 +1,127 @@
+"""Measurements in SQLite: rows are kept as they come, and what was measured is not measured again.
+
+A row holds one quantity of one design: accuracy has an empty accelerator and device. `method` says
+how it was obtained in enough detail that two values of one method can be compared; `source` is the
+word a person sees: measured or modelled.
+"""
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pandas as pd
+
+from .errors import InputError, choice, number
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS measurement (
+    architecture TEXT NOT NULL,
+    accelerator TEXT NOT NULL,
+    device TEXT NOT NULL,
+    quantity TEXT NOT NULL,
+    method TEXT NOT NULL,
+    value REAL NOT NULL,
+    source TEXT NOT NULL CHECK (source IN ('measured', 'modelled')),
+    seconds REAL NOT NULL,
+    PRIMARY KEY (architecture, accelerator, device, quantity, method)
+)
+"""
+SOURCES = ("measured", "modelled")
+Key = tuple[str, str, str]  # architecture, accelerator, device
+
+
+class Store:
+    """The measurements in one file. Every method raises InputError if the file is damaged, or
+    cannot be written where it writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def _open(self, write: bool) -> Iterator[sqlite3.Connection]:
+        try:
+            if write:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            uri = f"{self.path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}"
+            with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+                if write:
+                    connection.execute(_SCHEMA)
+                yield connection
+        except (sqlite3.Error, OSError) as error:
+            does = "written" if write else "read"
+            raise InputError(f"{self.path} cannot be {does}: {error}.") from None
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Yield a connection for `add`, in write-ahead mode: a kill loses at most the last row.
+
+        (A power failure may lose the last few, but leaves none in part.) On leaving, the file is
+        whole by itself, so that it can be copied and read anywhere; while others have it open,
+        that is left to the last writer.
+        """
+        with self._open(write=True) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")  # safe with WAL, and rows cost no wait
+            try:
+                yield connection
+            finally:
+                with suppress(sqlite3.OperationalError):  # in use by others
+                    connection.execute("PRAGMA journal_mode=DELETE")
+
+    @staticmethod
+    def add(
+        connection: sqlite3.Connection,
+        key: Key,
+        quantities: dict[str, float],
+        method: str,
+        source: str,
+        seconds: float,
+    ) -> None:
+        """Store the quantities of one design, all or none; a row that is there already stays.
+
+        Raises InputError if a value is not a finite number or the source not a known one.
+        """
+        choice("source of a measurement", source, SOURCES)
+        for quantity, value in quantities.items():
+            number(f"{quantity} of {'@'.join(key)}", value, -math.inf)
+        rows = [(*key, name, method, value, source, seconds) for name, value in quantities.items()]
+        with connection:
+            connection.executemany(
+                "INSERT INTO measurement VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                rows,
+            )
+
+    def keys(self, method: str) -> set[Key]:
+        """Return the designs that have a measurement by this method."""
+        if self._empty():
+            return set()
+        query = "SELECT DISTINCT architecture, accelerator, device FROM measurement WHERE method=?"
+        with self._open(write=False) as connection:
+            return {(row[0], row[1], row[2]) for row in connection.execute(query, [method])}
+
+    def rows(self) -> pd.DataFrame:
+        """Return a row for each design and method, in the order they were stored.
+
+        Columns: architecture, accelerator, device, method, source, then the quantities. Raises
+        InputError if nothing was measured yet.
+        """
+        frame = pd.DataFrame()
+        if not self._empty():
+            query = (
+                "SELECT architecture, accelerator, device, method, source, quantity, value "
+                "FROM measurement ORDER BY rowid"
+            )
+            with self._open(write=False) as connection:
+                frame = pd.read_sql_query(query, connection)
+        if frame.empty:
+            raise InputError(f"{self.path} holds no measurement: run `codesign profile` first.")
+        index = ["architecture", "accelerator", "device", "method", "source"]
+        stored = pd.MultiIndex.from_frame(frame[index].drop_duplicates())
+        wide = frame.pivot(index=index, columns="quantity", values="value").reindex(stored)
+        return wide.reset_index().rename_axis(columns=None)
+
+    def _empty(self) -> bool:
+        # A writer makes the file a moment before its table.
+        return not self.path.exists() or self.path.stat().st_size == 0

@@ -1,0 +1,328 @@
+"""The study: a folder that holds one co-design problem and all that was measured for it.
+
+    study.json              the problem: space, data set, preset, seed, devices
+    supernet.safetensors    phase 1: the supernet, or its checkpoint while it trains
+    answers.safetensors     phase 1: what its largest subnet answers to each training image
+    measurements.sqlite     phase 2: what was measured, row by row
+    predictors.safetensors  phase 2: the Gaussian processes, with fit.json, how good they are
+    designs.safetensors     phase 3: a sample of the designs considered and their predictions
+    front.json              phase 3: the front that was found last, and its constraints
+
+Files are replaced whole, never edited in place. A study can be opened from a read-only folder.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import __version__, cost, errors
+from .accelerator import Accelerator, Accelerators, Device, device_of
+from .design import Design
+from .errors import InputError
+from .explore import SIGNS, Constraints, Designs, Exploration, table, usable
+from .files import read_arrays, read_json, write_arrays, write_json
+from .pareto import front
+from .predict import QUANTITIES, Predictors
+from .space import SearchSpace, space_of, to_table
+from .store import Store
+from .workload import layers_of
+
+PRESETS = ("quick", "standard", "full")
+LEAST = 10  # rows that predicting a quantity takes
+SAMPLE = 12_000  # designs kept of each device, the front among them
+FIGURES = (
+    *(f"{name}{end}" for name in (*QUANTITIES, "energy_mj") for end in ("", "_low", "_high")),
+    *("dsp", "bram", "lut"),
+)
+_PARTS = ("genomes", "accelerators", "means", "low", "high")
+_SETTINGS = ("version", "space", "dataset", "preset", "seed", "devices")
+_ENGINE = Accelerator(8, 8, 1, 16, 16)  # any
+_ACCELERATOR = ("pf", "pc", "pv", "weight_kib", "feature_kib")
+
+
+@dataclass(frozen=True)
+class Study:
+    """An open study. `create` and `open_study` make one."""
+
+    root: Path
+    space: SearchSpace
+    dataset: str
+    preset: str
+    seed: int
+    devices: dict[str, Device]
+
+    @property
+    def supernet_path(self) -> Path:
+        """Where phase 1 keeps the supernet."""
+        return self.root / "supernet.safetensors"
+
+    @property
+    def store(self) -> Store:
+        """The measurements."""
+        return Store(self.root / "measurements.sqlite")
+
+    def device(self, name: str) -> Device:
+        """Return a device of this study. Raises InputError."""
+        if name not in self.devices:
+            raise InputError(
+                f"device is {name!r}, but this study knows only: {', '.join(self.devices)}."
+            )
+        return self.devices[name]
+
+    def save_predictors(self, predictors: Predictors, report: list[dict[str, Any]]) -> None:
+        """Store the fitted Gaussian processes and the report on how good they are."""
+        fitted = {"accuracy": predictors.accuracy}
+        fitted |= {f"{q}@{device}": model for (q, device), model in predictors.hardware.items()}
+        arrays: dict[str, np.ndarray] = {}
+        about: dict[str, Any] = {}
+        for name, model in fitted.items():
+            parts, about[name] = model.to_arrays()
+            arrays |= {f"{name}/{part}": array for part, array in parts.items()}
+        write_arrays(self.root / "predictors.safetensors", arrays, about)
+        write_json(self.root / "fit.json", {"version": __version__, "quantities": report})
+
+    def predictors(self) -> Predictors:
+        """Read the Gaussian processes. Raises InputError if there are none or they are damaged."""
+        from .surrogate import Surrogate
+
+        path = self.root / "predictors.safetensors"
+        if not path.exists():
+            raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
+        arrays, about = read_arrays(path)
+
+        def model(name: str) -> Surrogate:
+            start = f"{name}/"
+            parts = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+            return Surrogate.from_arrays(parts, about[name])
+
+        genome, engine = self.space.extremes()[0][None], Accelerators.of([_ENGINE])
+        try:
+            with np.errstate(all="ignore"):  # damaged ones overflow, and are found by that
+                hardware = {(q, d): model(f"{q}@{d}") for d in self.devices for q in QUANTITIES[1:]}
+                found = Predictors(self.space, self.devices, model("accuracy"), hardware)
+                for device in self.devices:
+                    found.means(genome, engine, device)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise InputError(
+                f"{path} is damaged or of another study: run `codesign fit` on this study again."
+            ) from None
+        return found
+
+    def fit_report(self) -> pd.DataFrame:
+        """Return how good the predictors are, a row for each quantity and model; NaN where a model
+        has no such figure. Raises InputError if there is none or it is damaged."""
+        path = self.root / "fit.json"
+        if not path.exists():
+            raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
+        return _table(path, "quantities", ("quantity", "device", "source", "model"), ("rows",))
+
+    def save_exploration(
+        self, found: Exploration, constraints: Constraints, sample: bool, seed: int = 0
+    ) -> None:
+        """Store the front, and with `sample` some of the designs considered, for the page."""
+        content = {
+            "constraints": asdict(constraints),
+            "considered": found.considered,
+            "feasible": found.feasible,
+            # Six digits of each prediction: more would only fill the file.
+            "front": {name: _short(column) for name, column in found.front.items()},
+        }
+        write_json(self.root / "front.json", content, indent=None)
+        if sample:
+            self._save_designs(found.designs, seed)
+
+    def _save_designs(self, found: Sequence[Designs], seed: int) -> None:
+        arrays: dict[str, np.ndarray] = {}
+        predictors = self.predictors()
+        for designs in found:
+            # All that a bound on DSP or block RAM, which are no objectives, can bring to the front.
+            need = cost.resources(designs.accelerators, self.devices[designs.device])
+            best = front(np.column_stack([designs.means * SIGNS, need.dsp, need.bram]))
+            rest = np.random.default_rng(seed).permutation(np.flatnonzero(~best))
+            chosen = np.concatenate([np.flatnonzero(best), rest])[:SAMPLE]
+            some = designs[np.sort(chosen)]
+            columns = [getattr(some.accelerators, name) for name in _ACCELERATOR]
+            ends = predictors.intervals(some.genomes, some.accelerators, some.device)
+            parts = [
+                some.genomes.astype(np.min_scalar_type(int(self.space.radix.max()))),
+                np.column_stack(columns).astype(np.uint16),
+                *(values.astype(np.float32) for values in (some.means, *ends)),
+            ]
+            arrays |= {f"{some.device}/{k}": part for k, part in zip(_PARTS, parts, strict=True)}
+        about = {designs.device: len(designs) for designs in found}
+        write_arrays(self.root / "designs.safetensors", arrays, {"considered": about})
+
+    def designs(self) -> tuple[dict[str, Designs], dict[str, int]]:
+        """Return a sample of designs by device, the front among them, and how many were considered.
+
+        Raises InputError if the study was not explored yet or the file is damaged.
+        """
+        path = self.root / "designs.safetensors"
+        if not path.exists():
+            raise InputError(f"{path} does not exist: run `codesign explore --sample` first.")
+        arrays, about = read_arrays(path)
+        found, considered = {}, about.get("considered")
+        if not isinstance(considered, dict):
+            raise InputError(f"{path} is damaged: it does not say how many were considered.")
+        for device, count in considered.items():
+            errors.integer(f"designs considered in {path}", count, 0)
+            parts = [
+                arrays.get(f"{self.device(device).name}/{part}", np.zeros(0)) for part in _PARTS
+            ]
+            genomes, columns, means, low, high = parts
+            widths = (len(self.space.radix), len(_ACCELERATOR), *[len(QUANTITIES)] * 3)
+            shapes = [(len(genomes), width) for width in widths]
+            if not (
+                [part.shape for part in parts] == shapes
+                and all(np.isfinite(part).all() for part in parts)
+                and ((genomes >= 0) & (genomes < self.space.radix)).all()
+                and (columns > 0).all()
+            ):
+                raise InputError(f"{path} is damaged: its designs of {device} are not whole.")
+            accelerators = Accelerators(*columns.astype(np.int64).T)
+            figures = (values.astype(np.float64) for values in (means, low, high))
+            found[device] = Designs(device, genomes.astype(np.int64), accelerators, *figures)
+        return found, considered
+
+    def front(self) -> pd.DataFrame:
+        """Return the front that was found last, as `explore.table` gives it.
+
+        Raises InputError if there is none or it is damaged.
+        """
+        path = self.root / "front.json"
+        if not path.exists():
+            raise InputError(f"{path} does not exist: run `codesign explore` on this study first.")
+        return _table(path, "front", ("id", "architecture", "accelerator", "device"), FIGURES)
+
+    def find(self, text: str) -> Design:
+        """Return a design by its text form, or by its id in the front that was found last.
+
+        Raises InputError if it is neither, or not of this study's space and devices.
+        """
+        if "@" in text:
+            design = Design.parse(text)
+        else:
+            known = self.front() if (self.root / "front.json").exists() else pd.DataFrame()
+            row = known[known["id"] == text] if len(known) else known
+            if len(row) == 0:
+                raise InputError(
+                    f"design {text!r} is not in the front that was found last; give its text form "
+                    "or the id of one that `codesign explore` printed."
+                )
+            parts = row.iloc[0]
+            design = Design.parse(f"{parts.architecture}@{parts.accelerator}@{parts.device}")
+        self.space.encode(design.architecture)
+        device = self.device(design.device)
+        if not cost.fits(Accelerators.of([design.accelerator]), device)[0]:
+            raise InputError(f"accelerator {design.accelerator} does not fit {device.label}.")
+        return design
+
+    def layers(self, design: Design) -> pd.DataFrame:
+        """Return the design's layers as rows: loop bounds, MACs, bytes moved over the memory port,
+        and modelled cycles by cause."""
+        layers = layers_of(self.space, self.space.encode(design.architecture)[None])
+        acc, device = Accelerators.of([design.accelerator]), self.device(design.device)
+        spent = cost.cycles(layers, cost.column(acc), device)
+        weights, features = cost.traffic_bytes(layers, cost.column(acc))
+        columns = {
+            "filters": layers.filters, "channels": layers.channels, "height": layers.height,
+            "width": layers.width, "kernel": layers.kernel, "stride": layers.stride,
+            "residual": layers.residual, "macs": layers.macs, "weight_bytes": weights,
+            "feature_bytes": features, "compute_cycles": spent.compute,
+            "weight_cycles": spent.weights, "feature_cycles": spent.features,
+            "start_cycles": spent.start, "cycles": spent.total,
+        }  # fmt: skip
+        frame = pd.DataFrame({name: column[0] for name, column in columns.items()})
+        frame.insert(0, "layer", layers.names)
+        return frame[frame["filters"] > 0].reset_index(drop=True)
+
+    def predict(self, designs: Sequence[Design]) -> pd.DataFrame:
+        """Return the predictions of designs as `explore.table` gives them, in the given order."""
+        predictors = self.predictors()
+        tables = []
+        for design in designs:
+            genome = self.space.encode(design.architecture)[None]
+            acc = Accelerators.of([design.accelerator])
+            means = predictors.means(genome, acc, design.device)
+            tables.append(table(predictors, Designs(design.device, genome, acc, means)))
+        return pd.concat(tables, ignore_index=True)
+
+
+def _table(path: Path, key: str, texts: Sequence[str], finite: Sequence[str]) -> pd.DataFrame:
+    """Return the table under `key` of a JSON file, by row or by column. Raises InputError unless
+    its columns `texts` hold texts, all others numbers or null, those of `finite` finite numbers."""
+    content: Any = read_json(path).get(key)
+    by_column = isinstance(content, dict)
+    try:
+        for part in content.values() if by_column else content:
+            if not isinstance(part, list if by_column else dict):
+                raise TypeError
+        frame = pd.DataFrame(content)
+        whole = bool(frame[[*texts]].map(lambda value: isinstance(value, str)).all(axis=None))
+        for name in frame.columns.difference([*texts]):
+            frame[name] = pd.to_numeric(frame[name])
+        whole = bool(whole and np.isfinite(frame[[*finite]].to_numpy(np.float64)).all())
+    except (KeyError, TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is damaged: its {key} is no table of this program.")
+    return frame
+
+
+def _short(column: pd.Series) -> list[Any]:
+    values = column.tolist()
+    return [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
+
+
+def create(root: Path, space: SearchSpace, dataset: str, preset: str, seed: int,
+           devices: Sequence[Device]) -> Study:  # fmt: skip
+    """Start a study, or open it if it is there with the same settings.
+
+    Raises InputError if it is there with others, or if nothing could be explored with these.
+    """
+    if space.size < LEAST:
+        raise InputError(
+            f"space {space.name} holds {space.size} architectures, but must hold at least {LEAST}."
+        )
+    study = Study(root, space, dataset, preset, seed, {device.name: device for device in devices})
+    for device in devices:
+        usable(device, Constraints())
+        if study.devices[device.name] != device:
+            raise InputError(f"two devices are called {device.name}, but differ: rename one.")
+    path = root / "study.json"
+    if path.exists():
+        there = open_study(root)
+        for name in ("space", "dataset", "preset", "seed", "devices"):
+            if getattr(there, name) != getattr(study, name):
+                raise InputError(f"{root} is a study with another {name}; choose another folder.")
+        return there
+    tables = [asdict(device) for device in study.devices.values()]
+    values = (__version__, to_table(space), dataset, preset, seed, tables)
+    write_json(path, dict(zip(_SETTINGS, values, strict=True)))
+    return study
+
+
+def open_study(root: Path) -> Study:
+    """Open a study. Raises InputError if the folder holds none, or it is damaged."""
+    path = root / "study.json"
+    if not path.exists():
+        raise InputError(
+            f"{root} holds no study: make one with `codesign run --preset quick`, or name one with "
+            "--study, such as data/studies/fashion of the program's repository."
+        )
+    content = errors.table(str(path), read_json(path), _SETTINGS)
+    devices = content["devices"]
+    if not isinstance(devices, list) or not devices:
+        raise InputError(f"devices of {path} must be a list of one or more devices.")
+    return Study(
+        root,
+        space_of(content["space"], f"space of {path}"),
+        errors.text(f"dataset of {path}", content["dataset"]),
+        errors.choice(f"preset of {path}", content["preset"], PRESETS),
+        errors.integer(f"seed of {path}", content["seed"], 0),
+        {device.name: device for device in (device_of(d, f"device of {path}") for d in devices)},
+    )

@@ -1,0 +1,392 @@
+"""The page in a real Chromium, with every other host cut off, and its logic without one."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+import pytest
+import tiny
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect, sync_playwright
+from served import Served, served
+
+from codesign_kernel import cost, dashboard
+from codesign_kernel.explore import SIGNS, Designs
+from codesign_kernel.pareto import front
+from codesign_kernel.study import Study, open_study
+
+WAIT = 120_000  # ms; a busy machine is no defect of the page
+ARGUMENTS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]  # fmt: skip
+PAINTED = """canvas => {
+  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    const [r, g, b] = [data[i], data[i + 1], data[i + 2]];
+    if (data[i + 3] > 0 && Math.max(r, g, b) - Math.min(r, g, b) > 25) count += 1;
+  }
+  return count;
+}"""
+WIDER = """() => [document.documentElement, ...document.querySelectorAll("body *")]
+  .filter(each => each.clientWidth > 0 && each.scrollWidth > each.clientWidth + 1)
+  .filter(each => each === document.documentElement
+    || ["auto", "scroll"].includes(getComputedStyle(each).overflowX))
+  .map(each => `${each.tagName} ${each.className} ${each.scrollWidth} > ${each.clientWidth}`)"""
+NARROW = (
+    "limit => [...document.querySelectorAll('canvas')].every(each => each.clientWidth <= limit)"
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A small study of two devices."""
+    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("dashboard") / "study")
+
+
+@pytest.fixture(scope="module")
+def server(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page's server."""
+    with served(study.root, tmp_path_factory.mktemp("served")) as running:
+        yield running
+
+
+class Seen:
+    """What a browser's page asked for and complained about."""
+
+    def __init__(self, page: Page) -> None:
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("websocket", lambda socket: self.requests.append(socket.url))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._said)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.errors.append(message.text)
+
+
+@pytest.fixture(scope="module")
+def opened(server: Served, browser_path: Path) -> Iterator[tuple[Page, Seen]]:
+    """The page, open in a browser."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(WAIT)
+        seen = Seen(page)
+        page.goto(server.address)
+        expect(page.locator(".codesign-page canvas")).to_have_count(4, timeout=WAIT)
+        yield page, seen
+        browser.close()
+
+
+@pytest.fixture
+def page(opened: tuple[Page, Seen], study: Study) -> Page:
+    """The page on the first device, without limits, with the design it suggests."""
+    page, _ = opened
+    page.get_by_role("button", name="Clear the limits").click()
+    for name in reversed(study.devices):
+        device = page.get_by_role("combobox", name="Device")
+        device.select_option(label=study.devices[name].label)
+        # Events are worked off in turn: what was asked for before is done as well.
+        expect(page.locator("code")).to_contain_text(f"@{name}", timeout=WAIT)
+    return page
+
+
+def count(page: Page) -> Locator:
+    """The sentence that counts."""
+    return page.locator("[role=status]", has_text="stored designs")
+
+
+def numbers(page: Page) -> tuple[int, int]:
+    """The designs that keep to the limits, and those on the front, as the page counts them."""
+    found = re.match(r"(\S+) of .*; (\S+) on the front", count(page).inner_text())
+    assert found
+    return int(found[1].replace(",", "")), int(found[2].replace(",", ""))
+
+
+def keep(designs: Designs, column: int, most: float) -> tuple[int, int]:
+    """How many designs have a prediction of at most that, and how many of them are the front."""
+    means = designs.means[designs.means[:, column] <= most]
+    return len(means), int(front(means * SIGNS).sum())
+
+
+def field(page: Page, name: str) -> Locator:
+    """The number field of a limit."""
+    return page.get_by_role("spinbutton", name=name)
+
+
+def ask(page: Page, name: str, value: float) -> None:
+    """Type a limit into its field, and wait until the count has followed."""
+    before = count(page).inner_text()
+    field(page, name).fill(str(value))
+    field(page, name).press("Enter")
+    expect(count(page)).not_to_have_text(before, timeout=WAIT)
+
+
+def picture(page: Page) -> Locator:
+    """The canvas of the Pareto picture."""
+    return page.locator(".codesign-holder canvas")
+
+
+def first(study: Study) -> Designs:
+    """The stored designs of the first device."""
+    return study.designs()[0][next(iter(study.devices))]
+
+
+@pytest.mark.browser
+def test_page_shows_pictures_counts_and_a_suggestion(page: Page, study: Study) -> None:
+    assert picture(page).evaluate(PAINTED) > 1000
+    designs = first(study)
+    assert numbers(page) == keep(designs, 1, np.inf)
+    considered = study.designs()[1][designs.device]
+    expect(count(page)).to_contain_text(f"The search considered {considered:,}.")
+    expect(page.get_by_text("Suggested: the knee of the front.")).to_be_visible()
+    for source in ("predicted from measured subnets", "predicted from modelled designs",
+                   "no board was measured", "MHz, modelled"):  # fmt: skip
+        expect(page.get_by_text(source).first).to_be_visible()
+
+
+@pytest.mark.browser
+def test_slider_filters_while_it_moves(page: Page, study: Study) -> None:
+    slider = page.get_by_role("slider", name="Latency, at most")
+    painted, before = picture(page).evaluate(PAINTED), numbers(page)
+    slider.focus()
+    for _ in range(3):
+        text = count(page).inner_text()
+        for _ in range(40):
+            slider.press("ArrowLeft")
+        expect(count(page)).not_to_have_text(text, timeout=WAIT)
+    bound = float(field(page, "Latency, at most").input_value())
+    expected = keep(first(study), 1, bound)
+    assert expected < before
+    expect(count(page)).to_contain_text(f"{expected[0]:,} of", timeout=WAIT)
+    assert numbers(page) == expected
+    page.wait_for_function(f"limit => ({PAINTED})(document.querySelector("
+                           "'.codesign-holder canvas')) < limit", arg=painted)  # fmt: skip
+    slider.press("End")
+    expect(count(page)).to_contain_text(f"{before[0]:,} of", timeout=WAIT)
+
+
+@pytest.mark.browser
+def test_number_field_filters_and_keeps_to_its_range(page: Page, study: Study) -> None:
+    designs = first(study)
+    middle = float(f"{np.median(designs.means[:, 2]):.3f}")
+    ask(page, "Power, at most", middle)
+    assert numbers(page) == keep(designs, 2, middle)
+    slider = page.get_by_role("slider", name="Power, at most")
+    assert slider.get_attribute("aria-valuetext") == f"{middle:g} W"
+    ask(page, "Power, at most", 1e6)
+    assert numbers(page) == keep(designs, 2, np.inf)
+    highest = np.ceil(designs.means[:, 2].max() * 1e3) / 1e3
+    assert float(field(page, "Power, at most").input_value()) == pytest.approx(highest)
+
+
+@pytest.mark.browser
+def test_limits_on_resources_count_the_front_they_leave(page: Page, study: Study) -> None:
+    designs = first(study)
+    need = cost.resources(designs.accelerators, study.device(designs.device))
+    bound = int(np.median(need.bram))
+    ask(page, "Block RAM, at most", bound)
+    means = designs.means[need.bram <= bound]
+    assert numbers(page) == (len(means), int(front(means * SIGNS).sum()))
+
+
+@pytest.mark.browser
+def test_limits_that_leave_nothing_say_what_the_nearest_design_needs(page: Page) -> None:
+    ask(page, "Latency, at most", 0.0001)
+    best = float(field(page, "Accuracy, at least").get_attribute("max") or 0)
+    ask(page, "Accuracy, at least", best)
+    expect(page.get_by_text("No stored design keeps to all limits.")).to_be_visible(timeout=WAIT)
+    assert numbers(page) == (0, 0)
+    expect(page.get_by_text("This design does not keep to the limits.")).to_be_visible(timeout=WAIT)
+
+
+@pytest.mark.browser
+def test_device_shows_its_own_designs(page: Page, study: Study) -> None:
+    name = list(study.devices)[1]
+    text = count(page).inner_text()
+    page.get_by_role("combobox", name="Device").select_option(label=study.device(name).label)
+    expect(count(page)).not_to_have_text(text, timeout=WAIT)
+    assert numbers(page) == keep(study.designs()[0][name], 1, np.inf)
+    expect(page.locator("code")).to_contain_text(f"@{name}", timeout=WAIT)
+    expect(picture(page)).to_have_count(1)
+    assert picture(page).evaluate(PAINTED) > 1000
+
+
+@pytest.mark.browser
+def test_click_shows_the_design_of_the_point(page: Page, study: Study) -> None:
+    suggested = page.locator("code").inner_text()
+    box = picture(page).bounding_box()
+    assert box
+    for across, along in ((0.3, 0.3), (0.7, 0.35)):  # one of them is not the suggestion
+        picture(page).click(position={"x": box["width"] * across, "y": box["height"] * along})
+        expect(page.get_by_text("The design you clicked.")).to_be_visible(timeout=WAIT)
+        if page.locator("code").inner_text() != suggested:
+            break
+    text = page.locator("code").inner_text()
+    assert text != suggested
+    predicted = study.predict([study.find(text)]).iloc[0]
+    table = page.locator(".codesign-page table")
+    expect(table).to_contain_text(f"{predicted.accuracy:.2f} %")
+    expect(table).to_contain_text(f"{predicted.latency_ms:.4f} ms")
+    expect(table).to_contain_text(f"{predicted.power_w_low:.3f} to {predicted.power_w_high:.3f} W")
+    expect(page.get_by_role("heading", name=f"Design {predicted.id}")).to_be_visible()
+    page.get_by_role("button", name="Suggest a design").click()
+    expect(page.locator("code")).to_have_text(suggested, timeout=WAIT)
+
+
+@pytest.mark.browser
+def test_everything_that_is_operated_has_a_name(page: Page) -> None:
+    lines = page.locator(".codesign-page").aria_snapshot().splitlines()
+    operated = [
+        line for line in lines if re.match(r"\s*- (slider|spinbutton|combobox|button)", line)
+    ]
+    assert len([line for line in operated if "slider" in line]) == 5
+    assert len(operated) == 5 + 5 + 1 + 3
+    assert [line for line in operated if not re.search(r'- \w+ "[^"]{3,}"', line)] == []
+    assert len(set(operated)) == len(operated)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    try:
+        page.wait_for_function(NARROW, arg=width)
+        assert page.evaluate(WIDER) == []
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.browser
+def test_export_writes_the_design_while_the_page_goes_on(
+    page: Page, study: Study, server: Served
+) -> None:
+    identifier = page.locator("h2", has_text="Design d").inner_text().split()[1]
+    button = page.get_by_role("button", name="Export this design")
+    button.click()
+    expect(page.get_by_text(f"Exporting {identifier}")).to_be_visible(timeout=WAIT)
+    expect(button).to_be_disabled(timeout=WAIT)
+    ask(page, "Latency, at most", float(np.median(first(study).means[:, 1])))
+    expect(page.get_by_text(f"Wrote {server.folder / 'exports' / identifier}")).to_be_visible(
+        timeout=WAIT
+    )
+    assert (server.folder / "exports" / identifier / "model.onnx").exists()
+    expect(button).to_be_enabled(timeout=WAIT)
+
+
+@pytest.mark.browser
+def test_export_that_fails_says_why(page: Page, study: Study) -> None:
+    away = study.supernet_path.rename(study.root / "away")
+    try:
+        page.get_by_role("button", name="Export this design").click()
+        alert = page.get_by_role("alert")
+        expect(alert).to_contain_text("supernet.safetensors does not exist", timeout=WAIT)
+        tiny.assert_one_sentence(alert.inner_text())
+    finally:
+        away.rename(study.supernet_path)
+
+
+@pytest.mark.browser
+def test_nothing_was_asked_of_another_host_and_nothing_failed(
+    opened: tuple[Page, Seen], server: Served
+) -> None:
+    seen = opened[1]
+    here = server.address.split("//")[1]
+    assert len(seen.requests) > 20
+    kinds = tuple(f"{scheme}://{here}" for scheme in ("http", "ws"))
+    assert [url for url in seen.requests if not url.startswith((*kinds, "data:", "blob:"))] == []
+    assert seen.errors == []
+
+
+def words(widget: ipywidgets.Widget) -> str:
+    """All the text of a widget and its children."""
+    if isinstance(widget, ipywidgets.HTML):
+        return str(widget.value)
+    return " ".join(words(child) for child in getattr(widget, "children", ()))
+
+
+@pytest.mark.parametrize("lacks", ["study.json", "designs.safetensors", "fit.json"])
+def test_a_study_that_cannot_be_read_is_a_sentence_on_the_page(
+    monkeypatch: pytest.MonkeyPatch, study: Study, tmp_path: Path, lacks: str
+) -> None:
+    for path in study.root.iterdir():
+        if path.name != lacks:
+            (tmp_path / path.name).symlink_to(path)
+    monkeypatch.setenv(dashboard.STUDY, str(tmp_path))
+    sentence = re.search(r"<p role='alert'>(.*)</p>", words(dashboard.show()))
+    assert sentence
+    assert str(tmp_path) in sentence[1]
+    tiny.assert_one_sentence(sentence[1])
+
+
+def test_page_loads_neither_torch_nor_the_surrogates(study: Study) -> None:
+    code = (
+        "import sys; from codesign_kernel import dashboard; dashboard.show();"
+        "print(*{'torch', 'sklearn', 'scipy', 'vl_convert', 'voila'} & set(sys.modules))"
+    )
+    environment = {**os.environ, dashboard.STUDY: str(study.root)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
+                            text=True)  # fmt: skip
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+async def until(condition: Any) -> None:
+    """Let the page's tasks run until the condition holds."""
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_suggestion_follows_the_limits_until_a_point_is_clicked(
+    monkeypatch: pytest.MonkeyPatch, study: Study
+) -> None:
+    monkeypatch.setattr(dashboard, "PAUSE", 0.02)
+
+    async def run() -> None:
+        shown = dashboard.Dashboard(open_study(study.root))
+        latency = shown.bounds["latency_ms"]
+        fastest = float(shown.cloud.values["latency_ms"].quantile(0.02))
+        assert shown.index == shown.best
+        latency.value = fastest
+        assert shown.index != shown.best  # not while the slider moves
+        await until(lambda: shown.index == shown.best)
+        assert shown.row.latency_ms <= fastest
+        point = int(np.flatnonzero(shown.cloud.points != shown.index)[0])
+        shown._click(point)
+        latency.value = latency.loosest
+        await asyncio.sleep(0.1)
+        assert shown.index == shown.cloud.points[point]
+        shown._follow()
+        latency.value = fastest  # another design is about to be suggested ...
+        shown.device.value = list(study.devices)[1]  # ... and must not be, on another device
+        chosen = shown.index
+        await asyncio.sleep(0.1)
+        assert shown.index == chosen == shown.best
+
+    asyncio.run(run())
+
+
+def test_a_limit_stays_on_another_device_where_it_is_inside_the_range(study: Study) -> None:
+    async def run() -> None:
+        shown = dashboard.Dashboard(open_study(study.root))
+        one, other = (shown.clouds[name].values for name in study.devices)
+        inside = float(max(one["accuracy"].min(), other["accuracy"].min()) + 1)
+        shown.bounds["accuracy"].value = inside
+        shown.bounds["dsp"].value = float(one["dsp"].min())
+        shown.device.value = list(study.devices)[1]
+        assert shown.constraints.min_accuracy == inside
+        assert other["dsp"].min() > one["dsp"].min()
+        assert shown.constraints.max_dsp is None
+        assert shown.constraints.max_latency_ms is None
+
+    asyncio.run(run())

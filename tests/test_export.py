@@ -1,0 +1,241 @@
+"""A design taken home: the ONNX model computes what PyTorch does, and every file agrees."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import pytest
+import torch
+
+from codesign_kernel import __version__, accelerator, cost, measure, study, train
+from codesign_kernel.datasets import Dataset, load
+from codesign_kernel.design import Design
+from codesign_kernel.errors import InputError
+from codesign_kernel.export import export, specialised, to_onnx
+from codesign_kernel.files import read_arrays, write_arrays
+from codesign_kernel.space import load_space, space_of, to_table
+from codesign_kernel.study import Study
+from codesign_kernel.supernet import Subnet, Supernet, extract, recalibrate
+from codesign_kernel.workload import layers_of, totals
+
+SPACE = load_space("digits")
+DEVICE = accelerator.load_device(accelerator.devices()[0])
+FILES = {"design.json", "layers.csv", "model.onnx", "report.html", "weights.safetensors"}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def fitted(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study with all that a design needs to be predicted and exported, from little training."""
+    opened = study.create(tmp_path_factory.mktemp("study"), SPACE, "digits", "quick", 0, [DEVICE])
+    preset = train.Preset(steps=25, batch=32, random=1)
+    train.train(SPACE, digits, "quick", 0, opened.supernet_path, preset=preset)
+    accuracy, hardware = measure.plan(opened, 10, 10)
+    measure.measure(opened, measure.Accuracy(opened), accuracy, "accuracy")
+    measure.measure(opened, measure.Closed(opened), hardware, "hardware")
+    measure.fit(opened)
+    return opened
+
+
+@pytest.fixture(scope="module")
+def design(fitted: Study) -> Design:
+    return Design.parse(f"w16k35-w24k313@{next(iter(DEVICE.grid()))}@{DEVICE.name}")
+
+
+@pytest.fixture(scope="module")
+def folder(
+    fitted: Study, design: Design, digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    target = tmp_path_factory.mktemp("out") / "deep" / design.id
+    assert export(fitted, design, digits, target) == target
+    return target
+
+
+def run(model: bytes, images: torch.Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["images"]
+    (logits,) = session.run(["logits"], {"images": images.contiguous().numpy()})
+    return np.asarray(logits)
+
+
+def check(network: Subnet, model: bytes, images: torch.Tensor) -> None:
+    """Assert that the model answers as the network does, in batches of one and of seven."""
+    for n in (1, 7):
+        with torch.no_grad():
+            expected = network(images[:n]).numpy()
+        logits = run(model, images[:n])
+        assert logits.shape == expected.shape
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+        assert (logits.argmax(axis=1) == expected.argmax(axis=1)).all()
+
+
+def test_onnx_computes_what_the_subnet_does(fitted: Study, digits: Dataset) -> None:
+    supernet = train.load_supernet(fitted.supernet_path)
+    calibration = train.calibration_images(digits)
+    images = train.to_tensor(digits.test.batch(np.arange(7)))
+    for genome in [*SPACE.extremes(), *SPACE.sample(4, np.random.default_rng(0))]:
+        network = train.subnet(supernet, SPACE.decode(genome), calibration)
+        check(network, to_onnx(network).SerializeToString(), images)
+
+
+def test_onnx_of_strided_colour_networks(fitted: Study) -> None:
+    table = to_table(SPACE) | {"input": [13, 10, 3], "classes": 4}
+    table["stem"] = {"width": 16, "kernel": 5, "stride": 2}
+    table["stages"][0]["kernels"] = [1, 3, 7]
+    space = space_of(table)
+    torch.manual_seed(0)
+    supernet = Supernet(space, [0.4, 0.5, 0.6], [0.2, 0.3, 0.1])
+    images = torch.rand(64, 3, 13, 10)
+    for genome in [*space.extremes(), *space.sample(3, np.random.default_rng(0))]:
+        network = recalibrate(extract(supernet, space.decode(genome)), images)
+        check(network, to_onnx(network).SerializeToString(), images)
+
+
+def test_folder_has_every_file_and_no_other(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert all(path.stat().st_size > 0 for path in folder.iterdir())
+
+
+def test_weights_model_and_accuracies_are_of_one_network(
+    folder: Path, design: Design, digits: Dataset
+) -> None:
+    arrays, about = read_arrays(folder / "weights.safetensors")
+    assert about == {"design": str(design)}
+    network = Subnet(SPACE, design.architecture)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
+    network.eval()
+    model = (folder / "model.onnx").read_bytes()
+    check(network, model, train.to_tensor(digits.validation.batch(np.arange(7))))
+
+    measured = json.loads((folder / "design.json").read_text())["measured_accuracy_percent"]
+    for part, name in ((digits.validation, "validation"), (digits.test, "test")):
+        logits = run(model, train.to_tensor(part.batch(np.arange(len(part)))))
+        right = 100 * np.mean(logits.argmax(axis=1) == part.labels)
+        assert measured[f"{name}, specialised"] == pytest.approx(right, abs=1e-9)
+    assert measured["validation, supernet weights"] < measured["validation, specialised"]
+    assert len(measured) == 3
+
+
+def test_model_names_the_architecture_and_holds_one_weight_a_multiplication(
+    folder: Path, design: Design
+) -> None:
+    model = onnx.load(folder / "model.onnx")
+    assert model.graph.name == str(design.architecture)
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    assert sizes.pop("mean") == sizes.pop("std") == 1
+    genome = SPACE.encode(design.architecture)[None]
+    assert sum(sizes.values()) == totals(SPACE, genome)[1][0]
+
+
+def refuse(constant: str) -> None:
+    raise AssertionError(f"{constant} is no JSON")
+
+
+def test_design_json_says_what_was_predicted_measured_and_modelled(
+    folder: Path, fitted: Study, design: Design
+) -> None:
+    content = json.loads((folder / "design.json").read_text(), parse_constant=refuse)
+    assert Design.parse(content["design"]) == design
+    assert content["id"] == design.id == folder.name
+    assert content["units"] == {
+        "accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"
+    }  # fmt: skip
+    predicted, expected = content["predicted"], fitted.predict([design]).iloc[0]
+    for quantity in content["units"]:
+        assert predicted[quantity] == pytest.approx(expected[quantity])
+        low, high = predicted[f"{quantity}_low"], predicted[f"{quantity}_high"]
+        assert low <= predicted[quantity] <= high
+    need = cost.resources(design.accelerator, DEVICE)
+    assert [predicted[name] for name in ("dsp", "bram", "lut")] == [need.dsp, need.bram, need.lut]
+    assert content["interval_coverage"] == 0.9
+    assert content["study"] == {
+        "space": "digits", "dataset": "digits", "preset": "quick", "seed": 0
+    }  # fmt: skip
+    assert content["device"] == DEVICE.label
+    assert content["version"] == __version__
+
+
+def test_layers_add_up_to_the_whole(folder: Path, design: Design) -> None:
+    table = pd.read_csv(folder / "layers.csv")
+    assert table["layer"].tolist() == [
+        "stem", "s1b1", "s1b2", "s2b1", "s2b2", "s2b3", "classifier"
+    ]  # fmt: skip
+    genome = SPACE.encode(design.architecture)[None]
+    assert table["macs"].sum() == totals(SPACE, genome)[0][0]
+    acc = accelerator.Accelerators.of([design.accelerator])
+    figures = cost.figures(layers_of(SPACE, genome), acc, DEVICE)
+    assert table["cycles"].sum() == pytest.approx(figures.cycles[0])
+    content = json.loads((folder / "design.json").read_text())
+    assert content["modelled_cycles"] == pytest.approx(figures.cycles[0])
+    overlapped = table[["weight_cycles", "feature_cycles"]].sum(axis=1)
+    parts = np.maximum(table["compute_cycles"], overlapped) + table["start_cycles"]
+    np.testing.assert_allclose(table["cycles"], parts)
+
+
+def test_exporting_again_replaces_and_changes_nothing(
+    folder: Path, fitted: Study, design: Design, digits: Dataset
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "model.onnx").write_bytes(b"an older model")
+    export(fitted, design, digits, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def unread(digits: Dataset) -> Dataset:
+    """The data set with nothing to read: whoever tries fails."""
+    nothing = digits.test.part(np.arange(0))
+    return replace(digits, train=nothing, validation=nothing, test=nothing)
+
+
+def test_folder_that_cannot_be_written_shows_before_the_training(
+    fitted: Study, design: Design, digits: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"layers\.csv cannot be written: .*\.$"):
+        export(fitted, design, unread(digits), tmp_path / "file" / "out")
+
+
+Change = Callable[[dict[str, np.ndarray], dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("said", "change"),
+    [
+        ("only to step 20 of 25", lambda arrays, about: about.update(step=20)),
+        ("lacks classifier.bias", lambda arrays, about: arrays.pop("classifier.bias")),
+        ("another space than digits", lambda arrays, about: about["space"].update(name="other")),
+    ],
+)
+def test_supernet_that_does_not_serve_is_named(
+    fitted: Study, design: Design, digits: Dataset, tmp_path: Path, said: str, change: Change
+) -> None:
+    arrays, about = read_arrays(fitted.supernet_path)
+    change(arrays, about)
+    broken = replace(fitted, root=tmp_path)
+    write_arrays(broken.supernet_path, arrays, about)
+    with pytest.raises(InputError, match=said):
+        specialised(broken, design.architecture, unread(digits))
+
+
+def test_what_a_study_lacks_is_named(
+    fitted: Study, design: Design, digits: Dataset, tmp_path: Path
+) -> None:
+    empty = replace(fitted, root=tmp_path)
+    with pytest.raises(InputError, match="run `codesign fit`"):
+        export(empty, design, digits, tmp_path / "out")
+    with pytest.raises(InputError, match="run `codesign train` first"):
+        specialised(empty, design.architecture, digits)
+    with pytest.raises(InputError, match="preset of the study is 'slow', but must be one of"):
+        specialised(replace(fitted, preset="slow"), design.architecture, digits)
+    assert list(tmp_path.iterdir()) == []

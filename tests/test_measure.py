@@ -1,0 +1,324 @@
+"""Measuring: what is picked, that nothing is measured twice, and what a fit is made from."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codesign_kernel import cost, datasets, measure, train
+from codesign_kernel.accelerator import Accelerators
+from codesign_kernel.design import Design
+from codesign_kernel.errors import InputError
+from codesign_kernel.files import read_arrays, write_arrays
+from codesign_kernel.measure import STRATA, stratified
+from codesign_kernel.predict import QUANTITIES, accuracy_features
+from codesign_kernel.space import Architecture, SearchSpace, load_space, presets
+from codesign_kernel.store import Key
+from codesign_kernel.study import Study, open_study
+from codesign_kernel.workload import layers_of, totals
+
+SMALL, LARGE = tiny.DEVICES
+
+
+class Unchanging:
+    """A meter that knows what it measured: a latency of its own for each design."""
+
+    source = "measured"
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.keys: list[Key] = []
+
+    def measure(self, key: Key) -> dict[str, float]:
+        self.keys.append(key)
+        return {"latency_ms": 1.0 + len(self.keys), "power_w": 2.0}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study that no test changes."""
+    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("measure") / "digits")
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
+    """A study that a test may change."""
+    return tiny.study(tmp_path_factory, tmp_path / "digits")
+
+
+def stored(study: Study) -> pd.DataFrame:
+    with closing(sqlite3.connect(study.store.path)) as connection:
+        return pd.read_sql_query("SELECT * FROM measurement ORDER BY rowid", connection)
+
+
+def strata(space: SearchSpace, genomes: np.ndarray) -> np.ndarray:
+    """How many of the genomes are in each tenth of the range of log MACs."""
+    ends = np.log2(totals(space, np.stack(space.extremes()))[0])
+    return np.histogram(np.log2(totals(space, genomes)[0]), bins=STRATA, range=tuple(ends))[0]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_architectures_cover_the_range_of_macs_where_random_ones_do_not(name: str) -> None:
+    space = load_space(name)
+    counts, plain = np.zeros(STRATA), np.zeros(STRATA)
+    for seed in range(3):
+        counts += strata(space, stratified(space, 100, np.random.default_rng(seed)))
+        plain += strata(space, space.sample(100, np.random.default_rng(seed)))
+    assert (counts > 0).all()
+    assert (counts >= 15).sum() >= 9  # at least 5 of 100 in a tenth; the last may be too rare
+    assert (plain >= 15).sum() <= 6
+    ends = [0, 1, 2, -3, -2, -1]  # the outer thirds, where fronts end
+    assert counts[ends].sum() > 2 * plain[ends].sum()
+
+
+@settings(max_examples=30)
+@given(n=st.integers(10, 300), seed=st.integers(0, 2**32 - 1))
+def test_architectures_are_different_and_hold_the_extremes(n: int, seed: int) -> None:
+    found = stratified(tiny.SPACE, n, np.random.default_rng(seed))
+    texts = [str(tiny.SPACE.decode(genome)) for genome in found]
+    assert len(set(texts)) == len(texts) == min(n, tiny.SPACE.size)
+    for genome in tiny.SPACE.extremes():
+        assert str(tiny.SPACE.decode(genome)) in texts
+    again = stratified(tiny.SPACE, n, np.random.default_rng(seed))
+    np.testing.assert_array_equal(found, again)
+
+
+def test_a_plan_is_of_designs_that_fit_and_follows_from_the_seed(made: Study) -> None:
+    accuracy, hardware = measure.plan(made, 20, 30)
+    assert len(set(accuracy)) == len(accuracy) == 20
+    assert len(set(hardware)) == len(hardware) == 60
+    for key in hardware:
+        design = made.find("@".join(key))
+        assert cost.fits(Accelerators.of([design.accelerator]), made.device(key[2])).all()
+    assert measure.plan(open_study(made.root), 20, 30) == (accuracy, hardware)
+    other = Study(**(vars(made) | {"seed": 1}))
+    assert measure.plan(other, 20, 30)[1] != hardware
+    # Engines differ as well, or nothing could be learnt of them.
+    assert len({key[1] for key in hardware}) > 30
+
+
+def test_nothing_is_measured_twice(own: Study) -> None:
+    meter = Unchanging("a board")
+    keys = measure.plan(own, 10, 12)[1]
+    assert measure.measure(own, meter, keys[:10], "x") == 10
+    before = stored(own)
+    assert measure.measure(own, meter, keys, "x") == len(keys) - 10
+    assert measure.measure(own, meter, keys, "x") == 0
+    assert meter.keys == keys
+    pd.testing.assert_frame_equal(stored(own).head(len(before)), before)
+
+
+def test_a_meter_that_fails_loses_nothing_of_before(own: Study) -> None:
+    class Failing(Unchanging):
+        def measure(self, key: Key) -> dict[str, float]:
+            if len(self.keys) == 4:
+                raise InputError("the board is gone.")
+            return super().measure(key)
+
+    keys = measure.plan(own, 10, 12)[1]
+    with pytest.raises(InputError, match=r"^the board is gone\.$"):
+        measure.measure(own, Failing("a board"), keys, "x")
+    meter = Unchanging("a board")
+    assert measure.measure(own, meter, keys, "x") == len(keys) - 4
+    assert meter.keys == keys[4:]
+
+
+def test_a_killed_profile_goes_on_where_it_stopped(own: Study) -> None:
+    own.store.path.unlink()
+    command = [sys.executable, "-m", "codesign_kernel.cli", "profile", "--study", str(own.root)]
+    environment = os.environ | {"PYTHONPATH": str(Path(measure.__file__).parent.parent)}
+    process = subprocess.Popen(
+        [*command, "--architectures", "60", "--designs", "10"],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while process.poll() is None:
+            try:
+                if own.store.path.exists() and len(stored(own)) >= 3:
+                    break
+            except pd.errors.DatabaseError:
+                pass  # the file is there a moment before its table
+            time.sleep(0.005)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = stored(own)
+    accuracy, _ = measure.plan(own, 60, 10)
+    assert 3 <= len(before) < 60
+    assert measure.measure(own, measure.Accuracy(own), accuracy, "accuracy") == 60 - len(before)
+    # What was there stays to the second it took, so that it was not measured again.
+    pd.testing.assert_frame_equal(stored(own).head(len(before)), before)
+    assert set(stored(own)["architecture"]) == {key[0] for key in accuracy}
+    # The file is whole by itself: what a kill leaves beside it is gone.
+    assert not list(own.root.glob("measurements.sqlite-*"))
+
+
+def test_accuracy_is_what_counting_by_hand_finds(made: Study) -> None:
+    data = datasets.load("digits")
+    net = train.load_supernet(made.supernet_path)
+    meter = measure.Accuracy(made)
+    for text in ("w8k3-w16k3", "w24k515-w24k35"):
+        alone = train.subnet(net, Architecture.parse(text), train.calibration_images(data))
+        part = data.validation
+        images = torch.from_numpy(part.batch(np.arange(len(part)))).permute(0, 3, 1, 2) / 255
+        with torch.no_grad():
+            right = (alone(images).argmax(dim=1).numpy() == part.labels).sum()
+        assert meter.measure((text, "", "")) == {"accuracy": 100 * right / len(part)}
+    frame = measure.rows(made, "accuracy")
+    first = frame.iloc[0]
+    assert meter.measure((first["architecture"], "", ""))["accuracy"] == first["accuracy"]
+    assert set(frame["source"]) == {"measured"}
+
+
+def test_the_closed_form_is_that_of_the_cost_model(made: Study) -> None:
+    frame = measure.rows(made, "latency_ms", LARGE)
+    assert len(frame) == tiny.DESIGNS
+    assert set(frame["source"]) == {"modelled"}
+    genomes = np.stack([made.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
+    designs = [
+        Design.parse(f"{r.architecture}@{r.accelerator}@{LARGE}") for r in frame.itertuples()
+    ]
+    acc = Accelerators.of([design.accelerator for design in designs])
+    device = made.device(LARGE)
+    figures = cost.figures(layers_of(made.space, genomes), acc, device)
+    for name in ("cycles", "clock_mhz", "latency_ms", "power_w", "energy_mj"):
+        np.testing.assert_allclose(frame[name], getattr(figures, name), rtol=1e-12)
+    for name in ("dsp", "bram", "lut"):
+        np.testing.assert_array_equal(frame[name], getattr(cost.resources(acc, device), name))
+
+
+def test_a_new_supernet_is_measured_anew(own: Study) -> None:
+    old = measure.Accuracy(own).method
+    arrays, about = read_arrays(own.supernet_path)
+    write_arrays(own.supernet_path, arrays, about | {"seconds": 0.0})  # as of another run
+    meter = measure.Accuracy(own)
+    assert meter.method != old
+    with pytest.raises(InputError, match="accuracy was measured for 0 designs"):
+        measure.fit(own)
+    keys = measure.plan(own, tiny.ARCHITECTURES, 10)[0]
+    assert measure.measure(own, meter, keys[:12], "accuracy") == 12
+    frame = measure.rows(own, "accuracy")
+    assert len(frame) == 12
+    assert set(frame["method"]) == {meter.method}
+    # Rows of the old one are still there, should it come back.
+    write_arrays(own.supernet_path, arrays, about)
+    assert measure.measure(own, measure.Accuracy(own), keys, "accuracy") == 0
+    assert set(measure.rows(own, "accuracy")["method"]) == {old}
+
+
+def test_a_supernet_of_another_space_is_refused(own: Study, tmp_path: Path) -> None:
+    space = load_space("digits")
+    wide = SearchSpace(**(vars(space) | {"name": "wide"}))
+    (own.root / "study.json").write_text(
+        (own.root / "study.json").read_text().replace('"name": "digits"', '"name": "wide"', 1)
+    )
+    assert open_study(own.root).space == wide
+    with pytest.raises(InputError, match="is of another space than wide"):
+        measure.Accuracy(open_study(own.root))
+
+
+def test_measured_rows_go_before_modelled_ones_and_the_last_method_counts(own: Study) -> None:
+    keys = [key for key in measure.plan(own, 10, 30)[1] if key[2] == LARGE]
+    first, second = Unchanging("board 1"), Unchanging("board 2")
+    measure.measure(own, first, keys[:9], "x")
+    assert set(measure.rows(own, "latency_ms", LARGE)["source"]) == {"modelled"}  # nine are few
+    measure.measure(own, first, keys[:12], "x")
+    frame = measure.rows(own, "latency_ms", LARGE)
+    assert set(frame["method"]) == {"board 1"}
+    assert len(frame) == 12
+    measure.measure(own, second, keys[:10], "x")
+    frame = measure.rows(own, "latency_ms", LARGE)
+    assert set(frame["method"]) == {"board 2"}
+    assert [*frame["latency_ms"]] == [*range(2, 12)]
+    assert set(measure.rows(own, "latency_ms", SMALL)["source"]) == {"modelled"}
+
+
+@pytest.mark.parametrize("there", [0, 9])
+def test_fewer_than_ten_rows_are_refused(own: Study, there: int) -> None:
+    with closing(sqlite3.connect(own.store.path)) as connection, connection:
+        connection.execute(
+            "DELETE FROM measurement WHERE quantity = 'power_w' AND device = ? AND rowid NOT IN "
+            "(SELECT rowid FROM measurement WHERE quantity = 'power_w' AND device = ? LIMIT ?)",
+            [SMALL, SMALL, there],
+        )
+    before = tiny.contents(own.root)
+    with pytest.raises(InputError) as raised:
+        measure.fit(own)  # before it fits anything, although power is the last it needs
+    assert str(raised.value) == (
+        f"power_w on ecp5-25f was measured for {there} designs, but at least 10 are needed: run "
+        "`codesign profile` on this study."
+    )
+    assert tiny.contents(own.root) == before
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("value", "x"),
+        ("value", b"\xff"),
+        ("value", 1e999),
+        ("architecture", b"w8"),
+        ("method", b"m"),
+    ],
+)
+def test_a_damaged_row_is_refused(own: Study, column: str, value: str | bytes | float) -> None:
+    with closing(sqlite3.connect(own.store.path)) as connection, connection:
+        connection.execute(
+            f"UPDATE measurement SET {column} = ? WHERE quantity = 'accuracy' AND rowid = 3",
+            [value],
+        )
+    with pytest.raises(
+        InputError, match=r"sqlite is damaged: a row of accuracy is no measurement\.$"
+    ):
+        measure.fit(own)
+
+
+def test_inputs_are_the_features_of_the_rows_in_order(made: Study) -> None:
+    frame = measure.rows(made, "accuracy")
+    X, names = measure.inputs(made, "accuracy", "", frame)
+    assert X.shape == (tiny.ARCHITECTURES, len(names))
+    for row, text in zip(X, frame["architecture"], strict=True):
+        genome = made.space.encode(Architecture.parse(text))[None]
+        np.testing.assert_array_equal(row, accuracy_features(made.space, genome)[0][0])
+
+
+def test_verify_puts_predicted_beside_measured(own: Study) -> None:
+    front = own.front()
+    designs = [own.find(front["id"][i]) for i in (0, len(front) // 2, len(front) - 1)]
+    meters: list[measure.Meter] = [measure.Accuracy(own), measure.Closed(own)]
+    table = measure.verify(own, designs, meters)
+    assert [*zip(table["id"], table["quantity"], strict=True)] == [
+        (design.id, quantity) for design in designs for quantity in QUANTITIES
+    ]
+    labels = {"accuracy": "measured", "latency_ms": "modelled", "power_w": "modelled"}
+    assert [*table["source"]] == [labels[quantity] for quantity in table["quantity"]]
+    predicted = own.predict(designs)
+    for _, row in table.iterrows():
+        i = [design.id for design in designs].index(row["id"])
+        design, name = designs[i], row["quantity"]
+        texts = (str(design.architecture), str(design.accelerator), design.device)
+        key = (texts[0], "", "") if name == "accuracy" else texts
+        assert row["value"] == meters[name != "accuracy"].measure(key)[name]
+        assert row["predicted"] == predicted[name][i]
+        assert (row["low"], row["high"]) == (
+            predicted[f"{name}_low"][i],
+            predicted[f"{name}_high"][i],
+        )
+        assert row["inside"] == (row["low"] <= row["value"] <= row["high"])
+    # What was measured is kept, and read the second time: even where nothing can be written.
+    before = tiny.contents(own.root)
+    with tiny.read_only(own.root):
+        pd.testing.assert_frame_equal(measure.verify(own, designs, meters), table)
+    assert tiny.contents(own.root) == before

@@ -1,0 +1,170 @@
+"""Prediction: what goes into it, that it is right on designs it never saw, and its limits."""
+
+import numpy as np
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codesign_kernel import cost
+from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
+from codesign_kernel.errors import InputError
+from codesign_kernel.predict import (
+    COVERAGE,
+    QUANTITIES,
+    Predictors,
+    accuracy_features,
+    accuracy_surrogate,
+    hardware_features,
+)
+from codesign_kernel.space import Architecture, load_space
+from codesign_kernel.surrogate import Surrogate
+from codesign_kernel.workload import layers_of
+
+DIGITS = load_space("digits")
+DEVICE = load_device("ecp5-85f")
+SPACE_GENOMES = tiny.SPACE.enumerate()
+# By hand: stem 8x1x3x3 on 8x8, one 8x8x3x3 on 8x8, one 16x8x3x3 on 4x4, classifier 10x16.
+SMALL = DIGITS.encode(Architecture.parse("w8k3-w16k3"))[None]
+MACS, WEIGHTS, BIASES = 4608 + 36864 + 18432 + 160, 72 + 576 + 1152 + 160, 8 + 8 + 16 + 10
+INPUTS, OUTPUTS = 64 + 512 + 512 + 16, 512 + 512 + 256 + 10
+
+
+@pytest.fixture(scope="module")
+def predictors() -> Predictors:
+    return tiny.predictors()
+
+
+def test_accuracy_is_predicted_from_choices_and_sizes() -> None:
+    columns, names = accuracy_features(DIGITS, SMALL)
+    found = dict(zip(names, columns[0], strict=True))
+    assert found == pytest.approx(
+        {
+            "s1_width": 8, "s1_depth": 1, "s1_k1": 3, "s1_k2": 0, "s1_k3": 0,
+            "s2_width": 16, "s2_depth": 1, "s2_k1": 3, "s2_k2": 0, "s2_k3": 0,
+            "log2_macs": np.log2(MACS), "log2_parameters": np.log2(WEIGHTS + BIASES),
+        }
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES[1:])
+def test_hardware_is_predicted_from_engine_and_totals(quantity: str) -> None:
+    acc = Accelerators.of([Accelerator(4, 8, 2, 16, 32)])
+    columns, names = hardware_features(quantity, layers_of(DIGITS, SMALL), acc, DEVICE)
+    found = dict(zip(names, columns[0], strict=True))
+    # Cycles by hand: groups of filters x groups of channels x groups of pixels x kernel area.
+    issued = (2 * 1 * 32 * 9 + 2 * 1 * 32 * 9 + 4 * 1 * 8 * 9 + 3 * 2 * 1) * 64
+    clock = DEVICE.clock_mhz - 2 * DEVICE.clock_slope_mhz  # 64 products: two doublings of 16
+    bytes_a_cycle = DEVICE.port_bits / 8 * DEVICE.port_efficiency
+    prior = {
+        "latency_ms": max(MACS / 64, (WEIGHTS + INPUTS + OUTPUTS) / bytes_a_cycle) / clock / 1e3,
+        "power_w": DEVICE.static_w + 64 * DEVICE.mac_pj * clock * 1e-6,
+    }[quantity]
+    assert found == pytest.approx(
+        {
+            "prior": prior, "pf": 2, "pc": 3, "pv": 1, "weight_kib": 4, "feature_kib": 5,
+            "log2_macs": np.log2(MACS), "log2_weights": np.log2(WEIGHTS),
+            "log2_maps": np.log2(INPUTS + OUTPUTS), "log2_waste": np.log2(issued / MACS),
+            "layers": 4,
+        }
+    )  # fmt: skip
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_an_engine_of_one_product_wastes_nothing_and_others_never_less(seed: int) -> None:
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 20, seed)
+    layers = layers_of(tiny.SPACE, genomes)
+    columns, names = hardware_features("latency_ms", layers, acc, DEVICE)
+    assert (columns[:, names.index("log2_waste")] >= 0).all()
+    one = Accelerators.of([Accelerator(1, 1, 1, 4, 4)] * 20)
+    columns, names = hardware_features("latency_ms", layers, one, DEVICE)
+    np.testing.assert_array_equal(columns[:, names.index("log2_waste")], 0.0)
+
+
+@pytest.mark.parametrize("name", tiny.DEVICES)
+def test_new_designs_are_predicted_better_than_by_the_prior(
+    predictors: Predictors, name: str
+) -> None:
+    device = predictors.devices[name]
+    genomes, acc = tiny.pairs(tiny.SPACE, device, 300, seed=9)
+    layers = layers_of(tiny.SPACE, genomes)
+    figures = cost.figures(layers, acc, device)
+    truth = np.column_stack([tiny.score(tiny.SPACE, genomes), figures.latency_ms, figures.power_w])
+    means = predictors.means(genomes, acc, name)
+    assert np.abs(means[:, 0] - truth[:, 0]).mean() < 0.25
+    priors = cost.roofline_ms(layers, acc, device), cost.simple_w(acc, device)
+    for i, prior in enumerate(priors, start=1):
+        miss = np.log(truth[:, i] / prior)
+        best_prior = np.abs(miss - np.median(miss)).mean()
+        assert np.abs(np.log(truth[:, i] / means[:, i])).mean() < 0.7 * best_prior
+    low, high = predictors.intervals(genomes, acc, name)
+    held = ((low <= truth) & (truth <= high)).mean(axis=0)
+    assert (held > COVERAGE - 0.2).all(), held
+
+
+@pytest.mark.parametrize("name", tiny.DEVICES)
+def test_intervals_hold_the_means_and_are_possible_figures(
+    predictors: Predictors, name: str
+) -> None:
+    genomes, acc = tiny.pairs(tiny.SPACE, predictors.devices[name], 300, seed=4)
+    means = predictors.means(genomes, acc, name)
+    low, high = predictors.intervals(genomes, acc, name)
+    assert means.shape == low.shape == high.shape == (300, 3)
+    assert (low <= means * (1 + 1e-12)).all()
+    assert (means <= high * (1 + 1e-12)).all()
+    assert (low > 0).all()
+    assert (high[:, 0] <= 100).all()
+    narrow_low, narrow_high = predictors.intervals(genomes, acc, name, 0.5)
+    assert (low <= narrow_low).all()
+    assert (narrow_high <= high).all()
+
+
+def test_a_design_is_predicted_alike_alone_and_among_others(predictors: Predictors) -> None:
+    genomes, acc = tiny.pairs(tiny.SPACE, predictors.devices["ecp5-85f"], 150, seed=5)
+    together = predictors.means(genomes, acc, "ecp5-85f")
+    ends = predictors.intervals(genomes, acc, "ecp5-85f")
+    for i in range(0, 150, 29):
+        one = slice(i, i + 1)
+        alone = predictors.means(genomes[one], acc[one], "ecp5-85f")
+        np.testing.assert_allclose(alone, together[one], rtol=1e-9)
+        for end, side in zip(
+            predictors.intervals(genomes[one], acc[one], "ecp5-85f"), ends, strict=True
+        ):
+            np.testing.assert_allclose(end, side[one], rtol=1e-5)
+
+
+def test_accuracy_does_not_depend_on_the_engine_or_device(predictors: Predictors) -> None:
+    genomes = np.repeat(SPACE_GENOMES[:1], 10, axis=0)
+    found = [
+        predictors.means(genomes, tiny.pairs(tiny.SPACE, device, 10, 3)[1], name)[:, 0]
+        for name, device in predictors.devices.items()
+    ]
+    assert np.ptp(found) < 1e-9
+
+
+def test_no_accuracy_beyond_100_percent_is_predicted(predictors: Predictors) -> None:
+    macs = accuracy_features(tiny.SPACE, SPACE_GENOMES)[0][:, -2]
+    few = macs < np.quantile(macs, 0.3)
+    rising = 90 + 10 * (macs - macs.min()) / np.ptp(macs[few])
+    X = accuracy_features(tiny.SPACE, SPACE_GENOMES)[0]
+    steep = accuracy_surrogate().fit(X[few], rising[few])
+    assert steep.predict(X).max() > 101
+    found = Predictors(tiny.SPACE, predictors.devices, steep, predictors.hardware)
+    acc = Accelerators.of([Accelerator(8, 8, 1, 16, 16)] * len(SPACE_GENOMES))
+    means = found.means(SPACE_GENOMES, acc, "ecp5-85f")
+    low, high = found.intervals(SPACE_GENOMES, acc, "ecp5-85f")
+    for values in (means, low, high):
+        assert values[:, 0].min() >= 0
+        assert values[:, 0].max() <= 100
+    assert means[:, 0].max() == 100
+
+
+def test_predictors_without_finite_figures_are_refused(predictors: Predictors) -> None:
+    arrays, about = predictors.hardware["latency_ms", "ecp5-85f"].to_arrays()
+    ends = np.where(np.arange(len(arrays["y"])) % 2, 1e-300, 1e300)
+    hardware = dict(predictors.hardware)
+    hardware["latency_ms", "ecp5-85f"] = Surrogate.from_arrays(arrays | {"y": ends}, about)
+    damaged = Predictors(tiny.SPACE, predictors.devices, predictors.accuracy, hardware)
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 2000, seed=6)
+    with np.errstate(over="ignore"), pytest.raises(InputError, match="run `codesign fit` again"):
+        damaged.means(genomes, acc, "ecp5-85f")

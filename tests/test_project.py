@@ -1,0 +1,144 @@
+"""The repository holds together: versions, dependencies, floors, notebooks, data, what it names."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from importlinter.cli import lint_imports
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+import codesign_kernel
+
+ROOT = Path(__file__).parent.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CONDA_NAMES = {"pytorch": "torch"}  # conda's name -> pip's
+
+
+def tracked() -> list[Path]:
+    """Return the files that git tracks; without git, all but those in folders with a dot."""
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode == 0 and listing.stdout:
+        paths = [ROOT / name for name in listing.stdout.split("\0") if name]
+    else:
+        visible = [path for path in ROOT.iterdir() if not path.name.startswith(".")]
+        paths = [path for top in visible for path in [top, *top.rglob("*")]]
+    return sorted(path for path in paths if path.is_file() and path.suffix != ".pyc")
+
+
+def ranges(requirements: list[str]) -> dict[str, SpecifierSet]:
+    """Return name -> range of requirements as pip or conda writes them."""
+    parsed = [Requirement(text) for text in requirements]
+    return {CONDA_NAMES.get(each.name, each.name): each.specifier for each in parsed}
+
+
+def test_version_is_that_of_the_newest_changelog_entry() -> None:
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    assert PYPROJECT["tool"]["hatch"]["version"]["path"] == "codesign_kernel/__init__.py"
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (.*)$", changelog, re.MULTILINE)
+    assert newest is not None
+    assert re.findall(r"\d+\.\d+\.\d+", newest[1]) == [codesign_kernel.__version__]
+
+
+def test_environment_yml_has_the_dependencies_of_pyproject() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["channels"] == ["conda-forge"]
+    *conda, section = environment["dependencies"]
+    *pip, itself = section["pip"]
+    assert itself == "--editable ."
+    found = ranges(conda) | ranges(pip)
+    assert found.pop("python") == SpecifierSet(PYPROJECT["project"]["requires-python"])
+    assert found.pop("pip") == SpecifierSet()
+    project = PYPROJECT["project"]
+    assert found == ranges(project["dependencies"] + project["optional-dependencies"]["test"])
+
+
+def test_every_dependency_has_both_bounds() -> None:
+    project = PYPROJECT["project"]
+    requirements = project["dependencies"] + project["optional-dependencies"]["test"]
+    for name, bounds in ranges(requirements).items():
+        operators = {bound.operator for bound in bounds}
+        assert operators in ({">=", "<"}, {">=", "<="}), f"{name}{bounds}"
+
+
+def test_every_import_is_declared() -> None:
+    owners = packages_distributions()
+    declared = {canonicalize_name(name) for name in ranges(PYPROJECT["project"]["dependencies"])}
+    for path in sorted((ROOT / "codesign_kernel").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module or ""]
+            else:
+                continue
+            for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
+                found = {canonicalize_name(owner) for owner in owners.get(name, [])}
+                assert found & declared, f"{path.name} imports {name}, which is no dependency"
+
+
+def test_imports_keep_to_the_floors(capsys: pytest.CaptureFixture[str]) -> None:
+    status = lint_imports(str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("module", ["dashboard", "charts", "explore", "study", "measure", "cli"])
+def test_module_starts_without_torch(module: str) -> None:
+    code = f"import sys, codesign_kernel.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_modules_are_short() -> None:
+    modules = sorted((ROOT / "codesign_kernel").rglob("*.py"))
+    lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
+    assert lines
+    assert {name: count for name, count in lines.items() if count > 330} == {}
+
+
+def test_notebooks_are_committed_without_outputs() -> None:
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    assert notebooks
+    for notebook in notebooks:
+        for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "code":
+                assert (cell["outputs"], cell["execution_count"]) == ([], None), notebook.name
+
+
+def test_all_that_is_in_data_is_described() -> None:
+    data = ROOT / "data"
+    about = (data / "README.md").read_text(encoding="utf-8")
+    files = [path for path in tracked() if data in path.parents and path.name != "README.md"]
+    assert files
+    for path in files:
+        assert f"`{path.name}`" in about, path
+        assert path.parent == data or f"## {path.parent.relative_to(data).as_posix()}" in about
+
+
+def test_no_file_names_a_package_host_or_a_home() -> None:
+    # These are written so that this file does not match itself.
+    host = r"\b(pypi|pythonhosted|debian|npmjs|anaconda)\.(org|com|net)\b|\bdownload\.pytorch\b"
+    home = r"(?<![\w.])/(home|root|Users)/[\w.-]+"
+    found = {}
+    for path in tracked():
+        text = path.read_bytes().decode("utf-8", errors="ignore")
+        if match := re.search(f"{host}|{home}", text):
+            found[path.relative_to(ROOT).as_posix()] = match[0]
+    assert found == {}
+
+
+def test_command_prints_its_help() -> None:
+    command = Path(sysconfig.get_path("scripts")) / "codesign"
+    result = subprocess.run([command, "--help"], capture_output=True, text=True, cwd=os.sep)
+    assert result.returncode == 0, result.stderr
+    assert "Usage: codesign" in result.stdout
