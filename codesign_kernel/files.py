@@ -109,6 +109,9 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise InputError(f"{path} is damaged or not of this program: {error}.") from None
     if not isinstance(about, dict):
         raise InputError(f"{path} is not of this program: its description is no JSON object.")
+    for name, array in arrays.items():
+        if array.dtype.isbuiltin != 1:  # such as bfloat16, which another package may add to NumPy
+            raise InputError(f"{path} is not of this program: {name} is of {array.dtype}.")
     return arrays, about
 
 

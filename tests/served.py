@@ -24,23 +24,23 @@ class Served:
 def served(study: Path, folder: Path) -> Iterator[Served]:
     """Serve a study from `folder`, with a cache of its own, until the block ends: by Ctrl-C."""
     command = [sys.executable, "-m", "codesign_kernel.cli", "page", "--no-browser"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--study", str(study)],
         cwd=folder,
         env={**os.environ, "XDG_CACHE_HOME": str(folder / "cache")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
-        assert address, line + process.communicate(timeout=60)[1]
-        yield Served(address[0], process, folder)
-    finally:
-        process.send_signal(signal.SIGINT)
+    ) as process:
         try:
-            process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+            assert address, line + process.communicate(timeout=60)[1]
+            yield Served(address[0], process, folder)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()

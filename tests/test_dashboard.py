@@ -1,11 +1,14 @@
 """The page in a real Chromium, with every other host cut off, and its logic without one."""
 
 import asyncio
+import contextlib
+import itertools
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +128,31 @@ def field(page: Page, name: str) -> Locator:
     return page.get_by_role("spinbutton", name=name)
 
 
-def ask(page: Page, name: str, value: float) -> None:
-    """Type a limit into its field, and wait until the count has followed."""
-    before = count(page).inner_text()
+def enter(page: Page, name: str, value: float) -> None:
+    """Type a limit into its field."""
     field(page, name).fill(str(value))
     field(page, name).press("Enter")
+
+
+def ask(page: Page, name: str, value: float) -> None:
+    """Type a limit that changes the count into its field, and wait until the count has followed."""
+    before = count(page).inner_text()
+    enter(page, name, value)
     expect(count(page)).not_to_have_text(before, timeout=WAIT)
 
 
 def picture(page: Page) -> Locator:
     """The canvas of the Pareto picture."""
     return page.locator(".codesign-holder canvas")
+
+
+def wait_until_painted(page: Page) -> None:
+    """Wait until the Pareto picture is there, with its points: it comes after its widget."""
+    expect(picture(page)).to_have_count(1, timeout=WAIT)
+    page.wait_for_function(
+        f"() => {{const canvas = document.querySelector('.codesign-holder canvas');"
+        f"return canvas !== null && canvas.width > 0 && ({PAINTED})(canvas) > 1000;}}"
+    )
 
 
 def first(study: Study) -> Designs:
@@ -145,7 +162,7 @@ def first(study: Study) -> Designs:
 
 @pytest.mark.browser
 def test_page_shows_pictures_counts_and_a_suggestion(page: Page, study: Study) -> None:
-    assert picture(page).evaluate(PAINTED) > 1000
+    wait_until_painted(page)
     designs = first(study)
     assert numbers(page) == keep(designs, 1, np.inf)
     considered = study.designs()[1][designs.device]
@@ -159,6 +176,7 @@ def test_page_shows_pictures_counts_and_a_suggestion(page: Page, study: Study) -
 @pytest.mark.browser
 def test_slider_filters_while_it_moves(page: Page, study: Study) -> None:
     slider = page.get_by_role("slider", name="Latency, at most")
+    wait_until_painted(page)
     painted, before = picture(page).evaluate(PAINTED), numbers(page)
     slider.focus()
     for _ in range(3):
@@ -203,10 +221,11 @@ def test_limits_on_resources_count_the_front_they_leave(page: Page, study: Study
 
 @pytest.mark.browser
 def test_limits_that_leave_nothing_say_what_the_nearest_design_needs(page: Page) -> None:
-    ask(page, "Latency, at most", 0.0001)
+    enter(page, "Latency, at most", 0.0001)
     best = float(field(page, "Accuracy, at least").get_attribute("max") or 0)
-    ask(page, "Accuracy, at least", best)
+    enter(page, "Accuracy, at least", best)
     expect(page.get_by_text("No stored design keeps to all limits.")).to_be_visible(timeout=WAIT)
+    expect(count(page)).to_contain_text("0 on the front", timeout=WAIT)
     assert numbers(page) == (0, 0)
     expect(page.get_by_text("This design does not keep to the limits.")).to_be_visible(timeout=WAIT)
 
@@ -219,20 +238,23 @@ def test_device_shows_its_own_designs(page: Page, study: Study) -> None:
     expect(count(page)).not_to_have_text(text, timeout=WAIT)
     assert numbers(page) == keep(study.designs()[0][name], 1, np.inf)
     expect(page.locator("code")).to_contain_text(f"@{name}", timeout=WAIT)
-    expect(picture(page)).to_have_count(1)
-    assert picture(page).evaluate(PAINTED) > 1000
+    wait_until_painted(page)
 
 
 @pytest.mark.browser
 def test_click_shows_the_design_of_the_point(page: Page, study: Study) -> None:
     suggested = page.locator("code").inner_text()
+    wait_until_painted(page)
     box = picture(page).bounding_box()
     assert box
-    for across, along in ((0.3, 0.3), (0.7, 0.35)):  # one of them is not the suggestion
+    # Where the points are depends on what was measured: the first of these places that has one
+    # within reach, and not the suggestion.
+    for across, along in itertools.product((0.3, 0.4, 0.5, 0.6), (0.3, 0.4, 0.5, 0.6)):
         picture(page).click(position={"x": box["width"] * across, "y": box["height"] * along})
-        expect(page.get_by_text("The design you clicked.")).to_be_visible(timeout=WAIT)
-        if page.locator("code").inner_text() != suggested:
+        with contextlib.suppress(AssertionError):
+            expect(page.locator("code")).not_to_have_text(suggested, timeout=10_000)
             break
+    expect(page.get_by_text("The design you clicked.")).to_be_visible(timeout=WAIT)
     text = page.locator("code").inner_text()
     assert text != suggested
     predicted = study.predict([study.find(text)]).iloc[0]
@@ -341,6 +363,12 @@ def test_page_loads_neither_torch_nor_the_surrogates(study: Study) -> None:
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
 
 
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine in a thread of its own: the browser's fixture holds a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: asyncio.run(main())).result()
+
+
 async def until(condition: Any) -> None:
     """Let the page's tasks run until the condition holds."""
     while not condition():
@@ -373,7 +401,7 @@ def test_suggestion_follows_the_limits_until_a_point_is_clicked(
         await asyncio.sleep(0.1)
         assert shown.index == chosen == shown.best
 
-    asyncio.run(run())
+    run_loop(run)
 
 
 def test_a_limit_stays_on_another_device_where_it_is_inside_the_range(study: Study) -> None:
@@ -389,4 +417,4 @@ def test_a_limit_stays_on_another_device_where_it_is_inside_the_range(study: Stu
         assert shown.constraints.max_dsp is None
         assert shown.constraints.max_latency_ms is None
 
-    asyncio.run(run())
+    run_loop(run)
