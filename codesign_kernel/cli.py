@@ -1,6 +1,6 @@
 """The command line: one thin verb a step, the same steps as the notebooks.
 
-All verbs but `run` work on the study folder given by --study, which is `study` unless the variable
+All verbs but `cost` work on the study folder given by --study, which is `study` unless the variable
 CODESIGN_STUDY says otherwise. Bad input ends with one sentence and exit status 1.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from . import __version__, accelerator, datasets, explore, measure, space
+from . import __version__, accelerator, datasets, explore, measure, space, verbs
 from .errors import InputError, choice, integer
 from .predict import QUANTITIES
 from .study import PRESETS, Study, create, open_study
@@ -113,20 +113,7 @@ def profile(
 @app.command()
 def fit(study: StudyOption = HERE) -> None:
     """Phase 2: fit the Gaussian processes, and print how good they are beside plain models."""
-    print(_report(measure.fit(open_study(study))))
-
-
-def _report(table: pd.DataFrame) -> str:
-    shown = table.copy()
-    same = shown.duplicated(["quantity", "device"])
-    shown.loc[same, ["quantity", "device", "source"]] = ""
-    shown["rows"] = shown["rows"].astype(object).where(~same, "")
-    text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
-    return (
-        f"{text}\nErrors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
-        "process's leave-one-out error. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
-        "coverage of the 90 % interval in %; MAE and width in the quantity's unit."
-    )
+    print(verbs.fit_text(measure.fit(open_study(study))))
 
 
 @app.command("explore")
@@ -286,6 +273,9 @@ def page_command(
 
     integer("--port", 8866 if port is None else port, 1, 65535)
     raise typer.Exit(serve(study, port, browser))
+
+
+app.command()(verbs.cost)
 
 
 @app.callback(invoke_without_command=True)

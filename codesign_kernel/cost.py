@@ -58,13 +58,18 @@ def column(accelerators: Accelerators) -> Accelerators:
     return accelerators[:, None]
 
 
+def port_rate(device: Device) -> float:
+    """Bytes that the memory port moves a cycle."""
+    return device.port_bits / 8 * device.port_efficiency
+
+
 def compute_cycles(layers: Layers, acc: Accelerator | Accelerators) -> np.ndarray:
     """Cycles of the multipliers: each takes one (filter, channel, pixel) of a group a cycle.
 
     A last group that is not full costs as much as a full one (Fan et al., ASP-DAC 2022, eq. 1).
     """
-    groups = _ceil(layers.filters, acc.pf) * _ceil(layers.channels, acc.pc)
-    return np.asarray(groups * _ceil(layers.height * layers.width, acc.pv) * layers.kernel**2)
+    groups = _ceil(layers.filters, acc.pf) * _ceil(layers.channels, acc.pc) * layers.repeat
+    return np.asarray(groups * _ceil(layers.height * layers.width, acc.pv) * layers.taps)
 
 
 def traffic_bytes(layers: Layers, acc: Accelerator | Accelerators) -> tuple[np.ndarray, np.ndarray]:
@@ -74,25 +79,31 @@ def traffic_bytes(layers: Layers, acc: Accelerator | Accelerators) -> tuple[np.n
     for each tile of weights, or the input stays and weights are read once for each tile of the
     input; the cheaper order is taken. (The two reuse orders of Zhang et al., FPGA 2015, section 4.)
     """
-    weights = layers.weights + FILTER_BYTES * layers.filters
+    one = layers.once
+    weights, inputs = one.weights + FILTER_BYTES * one.filters, one.inputs
     weight_tiles = _ceil(weights, acc.weight_kib * 512)
-    input_tiles = _ceil(layers.inputs, acc.feature_kib * 512)
-    stay = weights + layers.inputs * weight_tiles <= weights * input_tiles + layers.inputs
+    input_tiles = _ceil(inputs, acc.feature_kib * 512)
+    stay = weights + inputs * weight_tiles <= weights * input_tiles + inputs
     moved_weights = np.where(stay, weights, weights * input_tiles)
-    moved_inputs = np.where(stay, layers.inputs * weight_tiles, layers.inputs)
-    moved_outputs = layers.outputs * (1 + layers.residual)  # the sum reads a map once more
-    return moved_weights, moved_inputs + moved_outputs
+    moved_inputs = np.where(stay, inputs * weight_tiles, inputs)
+    moved_outputs = one.outputs * (1 + one.residual)  # the sum reads a map once more
+    return moved_weights * layers.repeat, (moved_inputs + moved_outputs) * layers.repeat
 
 
 def cycles(layers: Layers, acc: Accelerator | Accelerators, device: Device) -> Cycles:
-    """Cycles of each layer by cause; absent layers cost none."""
-    rate = _rate(device)
+    """Cycles of each layer by cause; absent layers cost none.
+
+    The engine has no mode for grouped convolutions: each group is run as one of its own, with a
+    start of its own.
+    """
+    rate = port_rate(device)
     weights, features = traffic_bytes(layers, acc)
     compute = compute_cycles(layers, acc).astype(np.float64)
     # Nothing overlaps the very first tile: one group of filters and the rows under one kernel.
-    first_weights = np.minimum(layers.weights, acc.pf * layers.channels * layers.kernel**2)
+    first_weights = np.minimum(layers.filters, acc.pf) * layers.channels * layers.taps
     first_rows = layers.channels * layers.in_width * np.minimum(layers.kernel, layers.in_height)
     start = (layers.filters > 0) * ((first_weights + first_rows) / rate + PIPELINE_CYCLES)
+    start = start * layers.repeat
     total = np.maximum(compute, (weights + features) / rate) + start
     return Cycles(compute, weights / rate, features / rate, start, total)
 
@@ -139,7 +150,7 @@ def roofline_ms(layers: Layers, acc: Accelerators, device: Device) -> np.ndarray
     al., CACM 2009). A prior mean for latency that knows nothing of the engine's details."""
     compute = layers.macs.sum(axis=-1) / (acc.pf * acc.pc * acc.pv)
     moved = (layers.weights + layers.inputs + layers.outputs).sum(axis=-1)
-    traffic = moved / _rate(device)
+    traffic = moved / port_rate(device)
     return np.asarray(np.maximum(compute, traffic) / clock_mhz(acc, device) / 1e3)
 
 
@@ -155,7 +166,7 @@ def power_w(layers: Layers, acc: Accelerators, device: Device, spent: Cycles) ->
     Static power; energy of the operations that this network makes, over its latency; and power of
     clocked logic and block RAM. Buffers are read PF x PC + PC x PV bytes a compute cycle.
     """
-    bits = (spent.weights + spent.features).sum(axis=-1) * _rate(device) * 8
+    bits = (spent.weights + spent.features).sum(axis=-1) * port_rate(device) * 8
     reads = spent.compute.sum(axis=-1) * (acc.pf * acc.pc + acc.pc * acc.pv)
     energy = bits * device.memory_pj_bit + reads * device.sram_pj_byte
     energy += layers.macs.sum(axis=-1) * device.mac_pj
@@ -170,11 +181,6 @@ def figures(layers: Layers, acc: Accelerators, device: Device) -> Figures:
     spent = cycles(layers, column(acc), device)
     total, clock = spent.total.sum(axis=-1), clock_mhz(acc, device)
     return Figures(total, clock, total / clock * 1e-3, power_w(layers, acc, device, spent))
-
-
-def _rate(device: Device) -> float:
-    """Bytes that the memory port moves a cycle."""
-    return device.port_bits / 8 * device.port_efficiency
 
 
 def _ceil(value: np.ndarray, by: np.ndarray | int) -> np.ndarray:

@@ -1,11 +1,18 @@
-"""The report of one design: a page of HTML with its pictures inside, to be read anywhere."""
+"""The report of one design: a page of HTML with its pictures inside, to be read anywhere.
 
+And one picture as a file: a page of its own, PNG or SVG.
+"""
+
+import json
 from html import escape
+from pathlib import Path
 
 import pandas as pd
 
 from . import __version__, charts, cost
 from .design import Design
+from .errors import InputError, shown
+from .files import replacing, write_text
 from .study import Study
 
 _STYLE = """
@@ -104,3 +111,33 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 
 def _class(cell: str) -> str:
     return ' class="number"' if cell[:1].isdigit() else ""
+
+
+def save_picture(chart: charts.alt.LayerChart, path: Path) -> None:
+    """Write the chart to `path`, as its ending says: .html (whole in itself, with what is said of
+    each mark under the pointer), .png or .svg. Raises InputError."""
+    import vl_convert  # 80 MB, for this alone
+
+    kind = path.suffix.lower()
+    if kind not in (".html", ".png", ".svg"):
+        raise InputError(f"picture is {shown(str(path))}, but must end in .html, .png or .svg.")
+    if kind == ".svg":
+        write_text(path, charts.to_svg(chart))
+    elif kind == ".png":
+        picture = vl_convert.vegalite_to_png(chart.to_dict(), scale=2, allowed_base_urls=[])
+        with replacing(path) as temporary:
+            temporary.write_bytes(picture)
+    else:
+        drawn = chart.to_dict()
+        script = vl_convert.javascript_bundle(
+            "vegaEmbed('#picture', JSON.parse(document.getElementById('drawn').textContent), "
+            "{actions: false, renderer: 'svg'})"
+        )
+        data = json.dumps(drawn).replace("<", "\\u003c")  # lest a name that holds a tag end it
+        page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(str(drawn["description"]))}</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
+<div id="picture"></div><script type="application/json" id="drawn">{data}</script>
+<script type="module">{script}</script></body></html>
+"""
+        write_text(path, page)

@@ -4,7 +4,7 @@ Many networks at once: each field of `Layers` is an integer array whose last axi
 and whose other axes run over networks. All figures follow from the loop bounds: exact, no source.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,9 +15,13 @@ from .space import Genomes, SearchSpace
 class Layers:
     """Loop bounds of convolutions, arrays of one shape (..., layers); absent layers have 0 filters.
 
-    `height` and `width` are of the output, `in_height` and `in_width` of the input. `residual` is
-    1 where the layer's own input is added to its output. The classifier is a 1 x 1 convolution of
-    a 1 x 1 map, behind global average pooling.
+    `height` and `width` are of the output, `in_height` and `in_width` of the input. `kernel` and
+    `stride` count rows; a kernel is as wide as high unless `kernel_width` says otherwise.
+    `residual` is 1 where the layer's own input is added to its output. The classifier is a 1 x 1
+    convolution of a 1 x 1 map, behind global average pooling.
+
+    A convolution of G groups is G separate ones of the same bounds, each of its own filters and
+    channels: the bounds are those of one, and `repeat` is G. The properties are of all of them.
     """
 
     names: tuple[str, ...]
@@ -30,6 +34,19 @@ class Layers:
     kernel: np.ndarray
     stride: np.ndarray
     residual: np.ndarray
+    kernel_width: np.ndarray | None = None
+    repeat: np.ndarray | int = 1
+
+    @property
+    def once(self) -> "Layers":
+        """One convolution of each group, in place of all."""
+        return replace(self, repeat=1)
+
+    @property
+    def taps(self) -> np.ndarray:
+        """Places of the kernel, (..., layers)."""
+        wide = self.kernel if self.kernel_width is None else self.kernel_width
+        return np.asarray(self.kernel * wide)
 
     @property
     def macs(self) -> np.ndarray:
@@ -39,22 +56,22 @@ class Layers:
     @property
     def weights(self) -> np.ndarray:
         """Convolution weights, (..., layers): bytes at 8 bits each."""
-        return np.asarray(self.filters * self.channels * self.kernel**2)
+        return np.asarray(self.filters * self.channels * self.taps * self.repeat)
 
     @property
     def inputs(self) -> np.ndarray:
         """Elements of the input feature map, (..., layers): bytes at 8 bits each."""
-        return np.asarray(self.channels * self.in_height * self.in_width)
+        return np.asarray(self.channels * self.in_height * self.in_width * self.repeat)
 
     @property
     def outputs(self) -> np.ndarray:
         """Elements of the output feature map, (..., layers): bytes at 8 bits each."""
-        return np.asarray(self.filters * self.height * self.width)
+        return np.asarray(self.filters * self.height * self.width * self.repeat)
 
     @property
     def parameters(self) -> np.ndarray:
         """Weights and one bias a filter (batch normalisation folded in), (..., layers)."""
-        return np.asarray(self.weights + self.filters)
+        return np.asarray(self.weights + self.filters * self.repeat)
 
 
 def layers_of(space: SearchSpace, genomes: Genomes) -> Layers:

@@ -11,11 +11,14 @@ import pytest
 import tiny
 
 from codesign_kernel import charts, cost
-from codesign_kernel.accelerator import load_device
+from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.explore import Designs, table
+from codesign_kernel.networks import load_network
+from codesign_kernel.verbs import BOTTLENECKS, layer_costs
 from codesign_kernel.workload import layers_of
 
 SVG = "{http://www.w3.org/2000/svg}"
+ECP5 = load_device("ecp5-85f")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,40 @@ def test_accuracy_macs_draws_each_row() -> None:
     chart = charts.accuracy_macs(pd.DataFrame({"macs": [1e5, 2e6], "accuracy": [80.0, 91.0]}))
     assert marks(chart, "symbol") == 2
     assert "Accuracy measured; size exact" in texts(chart)
+
+
+@pytest.fixture(scope="module")
+def costs() -> pd.DataFrame:
+    return layer_costs(load_network("mobilenetv2").layers, Accelerator(8, 8, 1, 64, 32), ECP5)
+
+
+def test_roofline_has_both_ceilings_and_a_point_a_layer_below_them(costs: pd.DataFrame) -> None:
+    peak, port = 64 * 97.5e6 / 1e9, 2.8 * 97.5e6 / 1e9
+    chart = charts.roofline(costs, peak, port, "mobilenetv2 on 8x8x1w64f32")
+    words = texts(chart)
+    for expected in ("Roofline", "Operational intensity (MAC/byte)", "Performance (GMAC/s)",
+                     "mobilenetv2 on 8x8x1w64f32Modelled; each layer is a point",
+                     "memory port: 0.273 GB/s", "multipliers: 6.24 GMAC/s", "Bottleneck",
+                     *costs["bottleneck"].unique()):  # fmt: skip
+        assert expected in words
+    assert marks(chart, "symbol") == len(costs)
+    roof = np.minimum(peak, port * costs["macs_per_byte"])
+    assert (costs["gmac_s"] <= roof).all()
+    assert (costs["gmac_s"] > 0.8 * roof).any()
+    drawn = chart.to_dict()
+    assert drawn["description"].startswith("Roofline of mobilenetv2 on 8x8x1w64f32, modelled")
+    for axis in ("x", "y"):
+        scale = drawn["layer"][0]["encoding"][axis]["scale"]
+        low, high = scale["domain"]
+        field = drawn["layer"][0]["encoding"][axis]["field"]
+        assert scale["type"] == "log"
+        assert low < costs[field].min()
+        assert costs[field].max() < high
+
+
+def test_roofline_knows_every_bottleneck(costs: pd.DataFrame) -> None:
+    table = costs.head(len(BOTTLENECKS)).assign(bottleneck=BOTTLENECKS)
+    assert set(BOTTLENECKS) <= set(texts(charts.roofline(table, 6.24, 0.273, "any")))
 
 
 def test_svg_is_drawn_without_fetching_anything() -> None:

@@ -358,3 +358,50 @@ def test_the_largest_layers_do_not_overflow(acc: Accelerator, device: Device) ->
     tiles = -(-w // (acc.weight_kib * 512)), -(-i // (acc.feature_kib * 512))
     assert int((weights + features)[0, 0]) == min(w + i * tiles[0], w * tiles[1] + i) + side**3
     assert cost.figures(one, Accelerators.of([acc]), device).latency_ms[0] > 0
+
+
+@given(small_layers(20), accelerators(), DEVICES, st.integers(1, 40))
+def test_a_grouped_layer_costs_what_its_groups_cost_one_by_one(
+    one: Layers, acc: Accelerator, device: Device, groups: int
+) -> None:
+    grouped = replace(one, repeat=np.array([[groups]]))
+    values = [getattr(one, field.name) for field in fields(one)]
+    apart = [np.repeat(value, groups, axis=1) for value in values if isinstance(value, np.ndarray)]
+    separate = Layers(one.names * groups, *apart)
+    spent, expected = (cost.cycles(each, acc, device) for each in (grouped, separate))
+    for field in fields(spent):
+        found = getattr(spent, field.name).item()
+        assert found == pytest.approx(getattr(expected, field.name).sum(), rel=1e-12)
+    for found, parts in zip(*(cost.traffic_bytes(each, acc) for each in (grouped, separate)),
+                            strict=True):  # fmt: skip
+        assert found.item() == parts.sum()
+    designs = Accelerators.of([acc])
+    for figures in (cost.figures, cost.roofline_ms):
+        for found, parts in zip(*(_plain(figures(each, designs, device))
+                                  for each in (grouped, separate)), strict=True):  # fmt: skip
+            assert found == pytest.approx(parts, rel=1e-12)
+
+
+def _plain(figures: cost.Figures | np.ndarray) -> list[float]:
+    return figures.tolist() if isinstance(figures, np.ndarray) else [
+        float(value[0]) for value in astuple(figures)
+    ]  # fmt: skip
+
+
+def test_a_depthwise_layer_worked_out_by_hand() -> None:
+    one = replace(layer(1, 1, (14, 14), 3), repeat=np.array([[32]]))
+    spent = cost.cycles(one, Accelerator(8, 8, 1, 16, 16), ECP5)
+    # One filter and one channel a run: 63 of 64 multipliers idle, and a start each time.
+    assert spent.compute.item() == 32 * 196 * 9
+    assert spent.weights.item() == pytest.approx(32 * (9 + 8) / 2.8)
+    assert spent.features.item() == pytest.approx(32 * 2 * 196 / 2.8)
+    assert spent.start.item() == pytest.approx(32 * ((9 + 3 * 14) / 2.8 + 24))
+    assert one.macs.item() == 32 * 196 * 9
+
+
+def test_a_kernel_that_is_wider_than_high_worked_out_by_hand() -> None:
+    one = replace(layer(16, 8, (14, 14), 1), kernel_width=np.array([[7]]))
+    spent = cost.cycles(one, Accelerator(8, 8, 1, 16, 16), ECP5)
+    assert spent.compute.item() == 2 * 196 * 7
+    # Seven places of the kernel in one row of the map.
+    assert spent.start.item() == pytest.approx((8 * 8 * 7 + 8 * 14) / 2.8 + 24)

