@@ -24,7 +24,7 @@ from . import ecp5, tools
 from .accelerator import Device, load_device
 from .errors import InputError, integer
 from .files import read_json, write_json
-from .rtl.shape import SYNTHESIS, Shape
+from .rtl.shape import MULTIPLIER, SYNTHESIS, Shape
 from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 
 SPEED_GRADE = 6
@@ -306,7 +306,7 @@ def _synthesised(rtlil: str, cpu_limit_s: int, stop: threading.Event | None) -> 
         used = asdict(ecp5.of_netlist(json.loads(text)["modules"]["engine"]))
         _store(path, {"used": used, "cpu_s": done.cpu_s, "json": text})
 
-    about = [rtlil, *PASSES, tools.versions("pyosys")]
+    about = [rtlil, *PASSES, MULTIPLIER.read_text(encoding="utf-8"), tools.versions("pyosys")]
     return _load(cached("netlist", "\n".join(about), make, ".json.gz"))
 
 

@@ -143,8 +143,7 @@ class Compute(Elaboratable):
             step.slot.eq(slot), step.place.eq(place), step.ends.eq(chunk_ends),
             self.maps.address.eq(Cat(address, half)),
         ]  # fmt: skip
-        later = Signal.like(word)  # as late as the features' copies
-        m.d.sync += [later.eq(word), self.weights.address.eq(later)]
+        m.d.sync += self.weights.address.eq(word)  # as late as the features are masked
         index = self._captures(m, kx, ky)
         for v in range(shape.pv):
             m.d.sync += self.inside[v].eq(
@@ -272,7 +271,8 @@ class Compute(Elaboratable):
         shape, f, step = self.shape, self.fields, self.step
         captures = max(1, shape.pf // shape.pc)
         own, third = self.own, self.third
-        index, centre = Signal(10), Signal(12)
+        index = Signal(10)
+        centre = Signal(12)
         m.d.sync += centre.eq(Cat(*((f[side] - f["pad"])[:6] for side in ("kernel_w", "kernel_h"))))
         wanted = f["residual"] & (Cat(kx.count, ky.count) == centre)
         m.d.comb += step.third.eq(third)

@@ -14,7 +14,8 @@ from amaranth.lib.memory import Memory
 
 from .compute import Compute, step_layout
 from .loaders import MapLoader, WeightLoader
-from .shape import BURST, FANOUT, FRACTION, MULTIPLIER_BITS, SHIFT_BITS, Shape
+from .multiplier import Multiplier
+from .shape import BURST, FRACTION, MULTIPLIER_BITS, SHIFT_BITS, Shape
 
 
 def clamp(value: Signal, bits: int) -> object:
@@ -50,9 +51,7 @@ class Datapath(Elaboratable):
             tags.append(tag)
             valid.append(on)
         # Cycle 1: the feature buffer's words are there. Cycle 2: they are in a register, for block
-        # RAM is slow. Cycle 3: they are masked. Cycle 4: they are copied, for one register cannot
-        # be near to all multipliers; the weights are in a register, too. The name `copy` keeps
-        # synthesis from merging the copies; see shape.SYNTHESIS.
+        # RAM is slow. Cycle 3: they are masked; the weights are in a register, too.
         weights = Signal(shape.pf * shape.pc * 8)
         m.d.sync += weights.eq(self.weights.word)
         sums, residuals = [], []
@@ -71,13 +70,8 @@ class Datapath(Elaboratable):
                 m.d.sync += later.eq(delayed)
                 delayed = later
             residuals.append(self._captured(m, v, delayed, tags[-1], valid[-1]))
-            copies = []
-            for i in range(-(-shape.pf // FANOUT)):
-                copies.append(Signal.like(features, name=f"copy_{v}_{i}"))
-                m.d.sync += copies[-1].eq(features)
             for f in range(shape.pf):
-                near = copies[f // FANOUT]
-                sums.append(self._sum(m, f, v, weights, near, tags[-1], valid[-1]))
+                sums.append(self._sum(m, f, v, weights, features, tags[-1], valid[-1]))
         self._drain(m, sums, residuals, tags[-1], valid[-1])
         return m
 
@@ -87,13 +81,14 @@ class Datapath(Elaboratable):
         shape = self.shape
         terms = []
         for c in range(shape.pc):
-            product = Signal(signed(16), name=f"product_{f}_{c}_{v}")
-            weight = weights.word_select(f * shape.pc + c, 8).as_signed()
-            m.d.sync += product.eq(weight * features.word_select(c, 8).as_signed())
-            terms.append(product)
+            m.submodules[f"multiply_{f}_{c}_{v}"] = multiplier = Multiplier()
+            m.d.comb += multiplier.a.eq(weights.word_select(f * shape.pc + c, 8))
+            m.d.comb += multiplier.b.eq(features.word_select(c, 8))
+            terms.append(multiplier.p)
         while len(terms) > 1:
             pairs = list(zip(terms[::2], terms[1::2], strict=True))
-            terms = [Signal(signed(len(a) + 1)) for a, _ in pairs]
+            name = f"tree_{f}_{v}"
+            terms = [Signal(signed(len(a) + 1), name=name) for a, _ in pairs]
             m.d.sync += [t.eq(a + b) for t, (a, b) in zip(terms, pairs, strict=True)]
         # One cycle after the tag's, so that the choice of the addend is a register.
         term, first = Signal(signed(32), name=f"term_{f}_{v}"), Signal(name=f"first_{f}_{v}")
@@ -121,14 +116,20 @@ class Datapath(Elaboratable):
                on: Signal) -> None:  # fmt: skip
         """Take over finished sums and requantise PO of them a cycle."""
         shape, po = self.shape, self.shape.po
-        finished, slot, place, ends = Signal(), Signal(5), Signal(5), Signal()
+        finished = Signal()
+        slot = Signal(5)
+        place = Signal(5)
+        ends = Signal()
         m.d.sync += finished.eq(on & tag.last)  # type: ignore[attr-defined]
         m.d.sync += [slot.eq(tag.slot), place.eq(tag.place)]  # type: ignore[attr-defined]
         m.d.sync += ends.eq(tag.ends)  # type: ignore[attr-defined]
         shadow = Signal(32 * shape.pf * shape.pv)
         added = Signal(8 * shape.pf * shape.pv)
-        turn, busy = Signal(range(shape.drain)), Signal()
-        row, where, closes = Signal(5), Signal(5), Signal()
+        turn = Signal(range(shape.drain))
+        busy = Signal()
+        row = Signal(5)
+        where = Signal(5)
+        closes = Signal()
         with m.If(finished):
             m.d.sync += [shadow.eq(Cat(*sums)), added.eq(Cat(*residuals)), busy.eq(1)]
             m.d.sync += [turn.eq(0), row.eq(slot), where.eq(place), closes.eq(ends)]

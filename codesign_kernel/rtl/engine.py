@@ -18,8 +18,10 @@ class Engine(Elaboratable):
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.port = Port(shape)
-        self.start, self.done = Signal(), Signal()
-        self.cause, self.task = Signal(3), Signal(COUNT_BITS)
+        self.start = Signal()
+        self.done = Signal()
+        self.cause = Signal(3)
+        self.task = Signal(COUNT_BITS)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -38,10 +38,14 @@ class WeightLoader(Elaboratable):
         shape = self.shape
         m.submodules.bursts = bursts = self.bursts
         # Ask: group after group.
-        words, left_groups, beats = Signal(14), Signal(12), Signal(20)
+        words = Signal(14)
+        left_groups = Signal(12)
+        beats = Signal(20)
         room = Signal(range(shape.weight_words + 1), init=shape.weight_words)
         held = Signal(GROUP_BITS)  # groups asked for and not yet freed
-        fits, take, given = Signal(), Signal(), Signal(range(shape.weight_words + 1))
+        fits = Signal()
+        take = Signal()
+        given = Signal(range(shape.weight_words + 1))
         place = Signal.like(bursts.address)
         m.d.sync += [
             fits.eq((words <= room) & (held < SLOTS - 2)),
@@ -77,9 +81,11 @@ class WeightLoader(Elaboratable):
     def _receive(self, m: Module) -> None:
         """Store beats: of each group first the parameters, then the words."""
         shape, client, data = self.shape, self.client, self.data
-        param, in_params = Signal(range(shape.pf)), Signal(init=1)
+        param = Signal(range(shape.pf))
+        in_params = Signal(init=1)
         half = Signal(range(max(2, shape.param_beats)))
-        slot, row = Signal(range(SLOTS)), Signal(range(shape.weight_words))
+        slot = Signal(range(SLOTS))
+        row = Signal(range(shape.weight_words))
         place = Signal(range(max(2, shape.word_beats)))
         low = Signal(32)
         per_slot = shape.pf // shape.po
@@ -106,7 +112,8 @@ class WeightLoader(Elaboratable):
                 write.en.eq(client.beat & ~in_params & (place == i)),
                 read.addr.eq(self.address), part.eq(read.data), read.en.eq(1),
             ]  # fmt: skip
-        groups, arrived = Signal(GROUP_BITS), Signal()
+        groups = Signal(GROUP_BITS)
+        arrived = Signal()
         m.d.sync += arrived.eq(client.last)
         following = (groups + arrived - self.freed)[:GROUP_BITS]
         m.d.sync += [groups.eq(following), self.there.eq(following != 0)]
@@ -142,7 +149,8 @@ class MapLoader(Elaboratable):
         self.data = Signal(shape.port_bits)
         self.task = Signal(COUNT_BITS)
         self.front = Signal(16)
-        self.computed, self.written = Signal(COUNT_BITS), Signal(COUNT_BITS)
+        self.computed = Signal(COUNT_BITS)
+        self.written = Signal(COUNT_BITS)
         self.address = Signal(range(2 * shape.strip))
         width = shape.banks * shape.port_bits
         self.words = [Signal(width, name=f"words_{v}") for v in range(shape.pv)]
@@ -153,18 +161,25 @@ class MapLoader(Elaboratable):
         m = Module()
         shape, f = self.shape, self.fields
         m.submodules.bursts = bursts = self.bursts
-        ready, ahead = Signal(), (self.task - self.computed)[:COUNT_BITS]
+        ready = Signal()
+        ahead = (self.task - self.computed)[:COUNT_BITS]
         m.d.sync += ready.eq(f["there"] & (ahead < 2) & (~f["wait"] | (self.written == self.task)))
-        planes, chunks, size = Signal(10), Signal(10), Signal(11)
-        at, row = Signal.like(bursts.address), Signal.like(bursts.address)
+        planes = Signal(10)
+        chunks = Signal(10)
+        size = Signal(11)
+        at = Signal.like(bursts.address)
+        row = Signal.like(bursts.address)
         firsts = [Signal(signed(17), name=f"first_{v}") for v in range(shape.pv)]
-        lane, finished = Signal(range(shape.pv + 1)), Signal()
-        last_plane, last_chunk = Signal(), Signal()
+        lane = Signal(range(shape.pv + 1))
+        finished = Signal()
+        last_plane = Signal()
+        last_chunk = Signal()
         m.d.sync += [last_plane.eq(planes == 0), last_chunk.eq(chunks == 0)]
         begun = Signal()  # reset what receives
         m.d.comb += [bursts.address.eq(at), bursts.count.eq(size)]
         # What is done in a state is told from a register: the long counters are far from the FSM.
-        loading, asked = Signal(), Signal()
+        loading = Signal()
+        asked = Signal()
         m.d.sync += [loading.eq(0), bursts.begin.eq(0)]
         with m.If(loading):
             m.d.sync += [
@@ -223,15 +238,20 @@ class MapLoader(Elaboratable):
     def _receive(self, m: Module, firsts: list[Signal], begun: Signal, finished: Signal) -> None:
         """Store beats. A lane stores the pixels that are in its strip: halos are in two."""
         shape, f, client = self.shape, self.fields, self.client
-        half, data = self.task[0], Signal(shape.port_bits)
-        planes, chunks = Signal(10), Signal(10)
-        bank, offset = Signal(range(max(2, shape.banks))), Signal(range(shape.strip))
+        half = self.task[0]
+        data = Signal(shape.port_bits)
+        planes = Signal(10)
+        chunks = Signal(10)
+        bank = Signal(range(max(2, shape.banks)))
+        offset = Signal(range(shape.strip))
         counts = [Signal(signed(17), name=f"count_{v}") for v in range(shape.pv)]
-        last_plane, last_chunk = Signal(), Signal()
+        last_plane = Signal()
+        last_chunk = Signal()
         m.d.sync += [last_plane.eq(planes == 0), last_chunk.eq(chunks == 0)]
         m.d.sync += data.eq(self.data)
         for v, count in enumerate(counts):
-            place, wanted = Signal(range(shape.strip)), Signal(shape.banks)
+            place = Signal(range(shape.strip))
+            wanted = Signal(shape.banks)
             inside = (count >= 0) & (count < f["i_len"])
             m.d.sync += place.eq(offset + count)
             for i in range(shape.banks):

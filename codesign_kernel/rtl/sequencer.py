@@ -14,12 +14,15 @@ class Port:
     """The memory port. A command reads or writes `length` beats; reads return in order."""
 
     def __init__(self, shape: Shape) -> None:
-        self.valid, self.ready, self.write = Signal(), Signal(), Signal()
+        self.valid = Signal()
+        self.ready = Signal()
+        self.write = Signal()
         self.address = Signal(ADDRESS_BITS)
         self.length = Signal(LENGTH_BITS)
         self.write_data = Signal(shape.port_bits)
         self.write_mask = Signal(shape.port_bytes)
-        self.write_valid, self.write_ready = Signal(), Signal()
+        self.write_valid = Signal()
+        self.write_ready = Signal()
         self.read_data = Signal(shape.port_bits)
         self.read_valid = Signal()
 
@@ -32,11 +35,13 @@ class Client:
     """
 
     def __init__(self) -> None:
-        self.valid, self.ready = Signal(), Signal()
+        self.valid = Signal()
+        self.ready = Signal()
         self.address = Signal(ADDRESS_BITS)
         self.length = Signal(LENGTH_BITS)
         self.final = Signal()
-        self.beat, self.last = Signal(), Signal()
+        self.beat = Signal()
+        self.last = Signal()
 
 
 class Bursts(Elaboratable):
@@ -44,12 +49,15 @@ class Bursts(Elaboratable):
 
     def __init__(self, bits: int) -> None:
         self.client = Client()
-        self.begin, self.idle = Signal(), Signal()
-        self.address, self.count = Signal(ADDRESS_BITS), Signal(bits)
+        self.begin = Signal()
+        self.idle = Signal()
+        self.address = Signal(ADDRESS_BITS)
+        self.count = Signal(bits)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        client, left = self.client, Signal.like(self.count)
+        client = self.client
+        left = Signal.like(self.count)
         short = Signal()
         m.d.comb += short.eq(left <= BURST)
         with m.FSM():
@@ -91,7 +99,8 @@ class Arbiter(Elaboratable):
         # In turn: choose a client, take over its command, wait until the memory has it. The last
         # two readers take turns, so that neither starves the other.
         asks = [client.valid & (may_read if which else 1) for which, client in enumerate(clients)]
-        grant, other = Signal(len(clients)), Signal()
+        grant = Signal(len(clients))
+        other = Signal()
         with m.If(~port.valid & ~grant.any()):
             free: Value = Const(1)
             for which in range(len(clients)):
@@ -117,8 +126,11 @@ class Arbiter(Elaboratable):
                 if which >= len(clients) - 2:
                     m.d.sync += other.eq(which == len(clients) - 2)
         # Beats that return belong to the oldest read, until all of its beats are there.
-        there, ends, left = Signal(), Signal(), Signal(LENGTH_BITS)
-        final, who = Signal(), Signal(len(self.readers))
+        there = Signal()
+        ends = Signal()
+        left = Signal(LENGTH_BITS)
+        final = Signal()
+        who = Signal(len(self.readers))
         m.d.sync += self.data.eq(port.read_data)
         for which, client in enumerate(self.readers):
             m.d.sync += client.beat.eq(port.read_valid & who[which])
@@ -143,7 +155,8 @@ class Tasks(Elaboratable):
         self.shape = shape
         self.client = Client()
         self.data = Signal(shape.port_bits)
-        self.start, self.done = Signal(), Signal()
+        self.start = Signal()
+        self.done = Signal()
         self.read = Signal(COUNT_BITS)
         self.written = Signal(COUNT_BITS)
         self._views: list[tuple[Signal, dict[str, Signal]]] = []
@@ -164,7 +177,8 @@ class Tasks(Elaboratable):
         for name, bits in FIELDS.items():
             places[name] = slice(place, place + bits)
             place += bits
-        word, count = Signal(TASK_BITS), Signal(COUNT_BITS)
+        word = Signal(TASK_BITS)
+        count = Signal(COUNT_BITS)
         arrived = Signal()
         for which, (number, fields) in enumerate(self._views):
             there = fields.pop("there")
@@ -183,7 +197,9 @@ class Tasks(Elaboratable):
             m.d.sync += Cat(*fields.values()).eq(read.data)
         m.d.sync += self.read.eq(count)  # when the registers of the views have it, too
         m.d.comb += [client.length.eq(beats), client.final.eq(1)]
-        ended, running, room = Signal(init=1), Signal(), Signal()
+        ended = Signal(init=1)
+        running = Signal()
+        room = Signal()
         m.d.sync += room.eq((count - self.written)[:COUNT_BITS] < QUEUE - 1)
         m.d.sync += arrived.eq(client.last)
         with m.FSM():

@@ -5,11 +5,11 @@ channels as the memory port has bytes: one beat of the port is one pixel of one 
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..accelerator import Accelerator
 from ..errors import InputError, choice
 
-FANOUT = 2  # filters that share a copy of the features
 BURST = 16  # beats of one memory command, at most
 ADDRESS_BITS = 28  # of a beat
 QUEUE = 8  # tasks that the sequencer reads ahead
@@ -20,13 +20,14 @@ FRACTION = 22  # bits behind the point of a product of accumulator and multiplie
 MULTIPLIER_BITS, SHIFT_BITS = 17, 4
 
 # What Yosys is told before synthesis. The buffers are never read where they are being written (a
-# half or a word is filled before it is said to be there), so no logic need see to that. Copies of
-# a register are equal, and stay apart.
+# half or a word is filled before it is said to be there), so no logic need see to that.
+MULTIPLIER = Path(__file__).with_name("multiplier.v")
 SYNTHESIS = (
     "hierarchy -top engine",
     "setparam -set COLLISION_X_MASK 1'1 engine.weights/t:$memrd_v2 engine.maps/t:$memrd_v2",
+    "chtype -set multiplier engine.datapath/t:engine.datapath.multiply_*",
     "proc",
-    "setattr -set keep 1 engine.datapath/w:copy_* %ci1:+$dff[Q] engine.datapath/t:$dff %i",
+    f'techmap -map "{MULTIPLIER}"',
 )
 
 # One task is one tile of one layer. Pixels are counted along rows; a lane is one of the PV

@@ -27,16 +27,26 @@ class Writer(Elaboratable):
         per_lane = shape.pf // shape.out_bytes  # planes of one lane in one filter group
         thirds = shape.port_bytes // shape.out_bytes  # filter groups in one plane
         m.d.comb += [self.tasks.written.eq(self.task), self.maps.written.eq(self.task)]
-        ready, taken = Signal(2), Signal()
+        ready = Signal(2)
+        taken = Signal()
         m.d.sync += ready.eq(ready + self.datapath.chunk - taken)
         m.d.comb += self.compute.half_freed.eq(taken)
-        fg, plane, third = Signal(12), Signal(10), Signal(range(max(2, thirds)))
+        fg = Signal(12)
+        plane = Signal(10)
+        third = Signal(range(max(2, thirds)))
         rest = Signal(16)  # pixels of the strip from this chunk on
-        group, chunk, lane_at = Signal(28), Signal(28), Signal(28)  # beats
-        lane, sub, half = Signal(range(shape.pv)), Signal(range(max(2, per_lane))), Signal()
-        size, left = Signal.like(client.length), Signal(signed(18))
-        left_chunk, current = Signal(signed(18)), Signal(10)
-        final, unused = Signal(), Signal()  # the strip's last chunk; a stream beyond the map
+        group = Signal(28)  # where the filter group, the chunk and the lane begin, in beats
+        chunk = Signal(28)
+        lane_at = Signal(28)
+        lane = Signal(range(shape.pv))
+        sub = Signal(range(max(2, per_lane)))
+        half = Signal()
+        size = Signal.like(client.length)
+        left = Signal(signed(18))
+        left_chunk = Signal(signed(18))
+        current = Signal(10)
+        final = Signal()  # this is the strip's last chunk
+        unused = Signal()  # this stream is beyond the map
         sent = self._send(m, half, lane * per_lane + sub, third, thirds)
         with m.FSM():
             with m.State("TASK"), m.If(task["there"]):
@@ -111,8 +121,10 @@ class Writer(Elaboratable):
         """Move the beats of a granted command from the output buffer to the port, through a
         register. Return whether the last one is in it."""
         shape, port, client = self.shape, self.port, self.client
-        left, at = Signal.like(client.length), Signal(range(BURST))
-        sent, base = Signal(), Signal(range(2 * shape.streams))
+        left = Signal.like(client.length)
+        at = Signal(range(BURST))
+        sent = Signal()
+        base = Signal(range(2 * shape.streams))
         m.d.sync += [sent.eq(0), base.eq(half * shape.streams + stream)]
         m.d.comb += self.datapath.out_address.eq((base << 4) | at)
         with m.If(port.write_ready):
