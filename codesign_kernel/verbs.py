@@ -1,6 +1,7 @@
 """What verbs of the command line do and print, where that is more than a few lines of `cli`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,11 @@ import pandas as pd
 import typer
 
 from . import cost as closed_form
+from . import synthesize
 from .accelerator import Accelerator, Accelerators, Device, load_device
+from .errors import InputError, integer
 from .networks import Network, load_network, shipped
+from .rtl.shape import Shape
 from .workload import Layers
 
 BOTTLENECKS = ("compute", "compute, lanes idle", "weights", "feature maps", "start")
@@ -46,6 +50,47 @@ def cost(
         _show(read, table, acc, chosen)
         if chart is not None:
             print(f"Wrote {chart}.")
+
+
+def implement(
+    accelerator: Annotated[str, typer.Argument(help="Such as 8x8x1w64f32, or 8,8,1,64,32.")],
+    device: Annotated[str, typer.Option(help="ecp5-25f, ecp5-45f or ecp5-85f.")] = "ecp5-85f",
+    port_bits: Annotated[int, typer.Option(help="Memory port: 32, 64 or 128 bits.")] = 64,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Seed of place and route; several for a median.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Write Verilog, constraints, reports and bitstream.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Seeds at once, a core each.")] = 1,
+    cpu_limit_s: Annotated[int, typer.Option(help="Most processor time of a tool, in s.")] = 3600,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+) -> None:
+    """Synthesis, place and route of the engine for an ECP5: measured clock and resources.
+
+    Minutes for a seed the first time. Killed, it goes on with the seeds that are missing."""
+    shape = Shape(_accelerator(accelerator), port_bits)
+    chosen, seeds = load_device(device), seed or [1]
+    integer("--workers", workers, 1, 1024)
+    integer("--cpu-limit-s", cpu_limit_s, 1, 10**6)
+    jobs = [synthesize.Job(shape, chosen, each) for each in seeds]
+    done = []
+    for result in synthesize.implement_many(jobs, workers, cpu_limit_s):
+        if isinstance(result, InputError):
+            raise result
+        done.append(result)
+    middle = sorted(done, key=lambda each: each.clock_mhz)[(len(done) - 1) // 2]
+    if folder is not None:
+        synthesize.write_folder(shape, chosen, middle.seed, folder, cpu_limit_s)
+    if as_json:
+        print(json.dumps([asdict(each) for each in done], indent=2, allow_nan=False))
+        return
+    print(synthesize.summary(middle), end="")
+    if len(done) > 1:
+        clocks = ", ".join(f"{each.clock_mhz:.1f}" for each in done)
+        print(f"Clocks of seeds {', '.join(map(str, seeds))}: {clocks} MHz; shown is the median.")
+    if folder is not None:
+        print(f"Wrote {folder}.")
 
 
 def layer_costs(layers: Layers, acc: Accelerator, device: Device) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,8 +17,9 @@ from PIL import Image
 from playwright.sync_api import Request, sync_playwright
 from strategies import accelerators
 
-from codesign_kernel import cli, cost
+from codesign_kernel import cli, cost, synthesize
 from codesign_kernel.accelerator import Accelerator, Device, devices, load_device
+from codesign_kernel.ecp5 import Resources
 from codesign_kernel.networks import load_network, read_topology, shipped
 from codesign_kernel.report import save_picture
 from codesign_kernel.verbs import BOTTLENECKS, layer_costs
@@ -31,10 +32,10 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `codesign cost` in this process; return status, stdout and stderr."""
+    """Run `codesign cost`, or another verb, in this process; return status, stdout and stderr."""
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", "cost", *map(str, arguments)])
+    def run(*arguments: object, verb: str = "cost") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["codesign", verb, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             cli.main()
         return int(ended.value.code or 0), *capsys.readouterr()
@@ -259,3 +260,51 @@ def test_the_page_of_a_picture_shows_it_without_a_network(
         browser.close()
     assert asked == [path.as_uri()]
     assert faults == []
+
+
+def implemented(jobs: Sequence[synthesize.Job], *_: int) -> list[synthesize.Implementation]:
+    """Figures as place and route would give them, the clock by the seed."""
+    used, budget = Resources(66, 36, 6580, 5885, 179), Resources(156, 208, 83640, 83640, 365)
+    return [
+        synthesize.Implementation(
+            str(job.shape.accelerator), job.shape.port_bits, "ecp5-85f", "CABGA756", job.seed,
+            "router1", 100.0 + job.seed, used, budget, "from a to b", 20.0, 200.0,
+        )
+        for job in jobs
+    ]  # fmt: skip
+
+
+def test_implement_prints_the_median_of_its_seeds(
+    codesign: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthesize, "implement_many", implemented)
+    seeds = ("--seed", 3, "--seed", 1, "--seed", 7)
+    status, out, _ = codesign("8,8,1,32,32", *seeds, verb="implement")
+    assert status == 0
+    assert "All figures are measured, by place and route; none is of a board." in out
+    assert "clock          103.0 MHz" in out
+    assert "66 of     156 MULT18X18D" in out
+    assert "Clocks of seeds 3, 1, 7: 103.0, 101.0, 107.0 MHz; shown is the median." in out
+    status, out, _ = codesign("8x8x1w32f32", *seeds, "--json", verb="implement")
+    assert [row["clock_mhz"] for row in json.loads(out)] == [103, 101, 107]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["8x8x1w64f32", "--port-bits", "48"], "memory port of the engine in bits is 48"),
+        (["6x8x1w64f32"], "pf of 6x8x1w64f32 is 6, but must be a power of two"),
+        (["8x8"], "accelerator is '8x8', but must look like"),
+        (["8x8x1w64f32", "--seed", "0"], "seed of place and route is 0"),
+        (["8x8x1w64f32", "--workers", "0"], "--workers is 0"),
+        (["8x8x1w64f32", "--device", "arria10-gx1150"], "must be one of: ecp5-25f"),
+        (["16x16x1w64f32", "--device", "ecp5-45f"], "it needs 260 MULT18X18D of 72"),
+    ],
+)
+def test_implement_says_in_a_sentence_what_cannot_be(
+    codesign: Command, arguments: list[str], words: str
+) -> None:
+    status, out, error = codesign(*arguments, verb="implement")
+    assert (status, out) == (1, "")
+    assert words in error
+    assert "Traceback" not in error
