@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
@@ -30,44 +32,56 @@ def layer(
     )
 
 
-def network(rng: np.random.Generator) -> IntegerNetwork:
-    """All kinds of layers, with sizes that no lane divides."""
-    height, width, channels = (int(n) for n in rng.integers([5, 5, 1], [15, 15, 9]))
-    layers, sides = [], (height, width)
-    c = channels
-    for _ in range(int(rng.integers(2, 5))):
-        kernel, stride = int(rng.choice([1, 3, 5, 7])), int(rng.integers(1, 3))
-        residual = bool(rng.integers(2))
-        f = c if residual else int(rng.integers(1, 27))
+KINDS = st.lists(
+    st.tuples(
+        st.integers(1, 26), st.sampled_from([1, 3, 5, 7]), st.integers(1, 2), st.booleans(),
+        st.integers(0, 2), st.booleans(),
+    ),
+    min_size=2, max_size=4,
+)  # fmt: skip
+INPUTS = st.tuples(st.integers(1, 19), st.integers(3, 14), st.integers(3, 14))
+
+
+def network(seed: int, kinds: list[tuple[int, int, int, bool, int, bool]],
+            input: tuple[int, int, int]) -> IntegerNetwork:  # fmt: skip
+    """Layers of (filters, kernel, stride, residual, halve, relu), and a classifier at the end."""
+    rng = np.random.default_rng(seed)
+    c, *sides = input
+    layers: list[IntegerLayer] = []
+    for filters, kernel, stride, residual, halve, relu in kinds:
+        f, step = (c, 1) if residual else (filters, stride)
         layers.append(
-            layer(rng, f, c, kernel, stride=1 if residual else stride, residual=residual,
-                  halve=int(rng.integers(3)), relu=bool(rng.integers(2)))
-        )  # fmt: skip
-        sides, c = layers[-1].output(*sides), f
+            layer(rng, f, c, kernel, stride=step, residual=residual, halve=halve, relu=relu)
+        )
+        sides, c = list(layers[-1].output(*sides)), f
     layers.append(layer(rng, 10, c, 1, sides[0] * sides[1], pooled=True, relu=False))
-    return IntegerNetwork(layers, (channels, height, width))
+    return IntegerNetwork(layers, input)
 
 
-@pytest.mark.parametrize(
-    ("accelerator", "port"), [("8x8x1w16f16", 64), ("4x2x2w8f8", 32), ("4x8x4w16f32", 64)]
-)
-@pytest.mark.parametrize("memory", [None, IDEAL, SLOW], ids=["default", "ideal", "slow"])
+ENGINES = [  # with the bits of the memory port; on each run 8 networks of 3 to 5 layers
+    ("8x8x1w16f16", 64), ("4x2x2w32f32", 32), ("4x8x4w32f64", 64), ("2x2x1w16f16", 32),
+    ("4x4x1w16f16", 64), ("8x4x2w16f32", 64), ("16x4x1w32f16", 64), ("2x8x2w32f32", 128),
+    ("8x2x1w32f32", 32), ("4x16x1w32f32", 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("accelerator", "port"), ENGINES)
+@settings(max_examples=8, deadline=None)
+@given(KINDS, INPUTS, st.sampled_from([MemoryModel(), IDEAL, SLOW]), st.integers(0, 99))
 def test_engine_computes_what_the_reference_does(
-    accelerator: str, port: int, memory: MemoryModel | None
-) -> None:
-    shape = Shape(Accelerator.parse(accelerator), port)
-    for seed in range(4):
-        rng = np.random.default_rng([seed, port])
-        net = network(rng)
-        x = rng.integers(-128, 128, net.input).astype(np.int8)
-        program = compile_network(net, shape)
-        run = simulate(program, x, memory, limit=3_000_000)
-        expected = x[None]
-        for i, each in enumerate(net.layers):
-            expected = each(expected)
-            np.testing.assert_array_equal(program.read_map(run.memory, i + 1), expected[0])
-        assert run.layers.shape == (len(net.layers), len(CAUSES))
-        assert run.layers.to_numpy().sum() == run.cycles
+    accelerator: str, port: int, kinds: list[tuple[int, int, int, bool, int, bool]],
+    input: tuple[int, int, int], memory: MemoryModel, seed: int,
+) -> None:  # fmt: skip
+    made = network(seed, kinds, input)
+    program = compile_network(made, Shape(Accelerator.parse(accelerator), port))
+    x = np.random.default_rng(seed).integers(-128, 128, input).astype(np.int8)
+    run = simulate(program, x, memory, limit=3_000_000)
+    expected = x[None]
+    for i, each in enumerate(made.layers):
+        expected = each(expected)
+        np.testing.assert_array_equal(program.read_map(run.memory, i + 1), expected[0])
+    assert run.layers.shape == (len(made.layers), len(CAUSES))
+    assert run.layers.to_numpy().sum() == run.cycles
 
 
 def test_maps_that_do_not_fit_are_cut_into_tiles() -> None:
