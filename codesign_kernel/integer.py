@@ -11,6 +11,7 @@ import numpy as np
 
 from .errors import InputError
 from .rtl.shape import FRACTION, MULTIPLIER_BITS, SHIFT_BITS
+from .workload import Layers
 
 
 @dataclass(frozen=True)
@@ -124,3 +125,29 @@ class IntegerNetwork:
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+def of_layers(layers: Layers, seed: int = 0) -> IntegerNetwork:
+    """Return a network of the layers of one network, fields (1, layers), with random weights.
+
+    For cycle counts, which no weight or image changes. Raises InputError for layers that are no
+    chain of square, ungrouped convolutions with a classifier at its end.
+    """
+    if np.any(np.asarray(layers.repeat) > 1) or layers.kernel_width is not None:
+        raise InputError("the engine runs square, ungrouped convolutions only.")
+    rng = np.random.default_rng(seed)
+    names = ("filters", "channels", "kernel", "stride", "residual", "in_height", "in_width")
+    rows = np.stack([getattr(layers, name)[0] for name in names], axis=1)
+    rows = rows[rows[:, 0] > 0]
+    made = []
+    for i, row in enumerate(rows.tolist()):
+        filters, channels, kernel, stride, residual, _, _ = row
+        last = i == len(rows) - 1
+        made.append(
+            IntegerLayer(
+                rng.integers(-127, 128, (filters, channels, kernel, kernel)).astype(np.int8),
+                np.zeros(filters, np.int64), np.full(filters, 1 << 12), np.full(filters, 4),
+                stride, relu=not last, residual=bool(residual), halve=1, pooled=last,
+            )
+        )  # fmt: skip
+    return IntegerNetwork(made, (int(rows[0, 1]), int(rows[0, 5]), int(rows[0, 6])))

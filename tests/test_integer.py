@@ -10,7 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign_kernel.errors import InputError
-from codesign_kernel.integer import IntegerLayer, IntegerNetwork, requantise
+from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers, requantise
+from codesign_kernel.networks import load_network
+from codesign_kernel.space import load_space
+from codesign_kernel.workload import layers_of
 
 
 def layer(seed: int, filters: int, channels: int, kernel: int, **rest: object) -> IntegerLayer:
@@ -97,3 +100,22 @@ def test_numbers_without_room_and_layers_that_do_not_meet_are_refused() -> None:
         IntegerLayer(np.zeros((1, 1, 1, 1), np.int8), *(np.array([n]) for n in (0, 1 << 17, 0)))
     with pytest.raises(InputError, match="layer 1 reads 4 channels, but there are 2"):
         IntegerNetwork([layer(0, 2, 1, 1), layer(0, 2, 4, 1)], (1, 4, 4))
+
+
+def test_network_of_layers_has_their_bounds() -> None:
+    space = load_space("digits")
+    for genome in space.sample(5, np.random.default_rng(0)):
+        layers = layers_of(space, genome[None])
+        made = of_layers(layers)
+        found = [layer.weight.size for layer in made.layers]
+        assert found == [n for n in layers.weights[0].tolist() if n]
+        assert sum(layer.residual for layer in made.layers) == layers.residual.sum()
+        height, width, channels = space.input
+        assert made.input == (channels, height, width)
+        assert made.layers[-1].pooled
+        assert made(np.zeros((1, *made.input), np.int8)).shape == (1, space.classes, 1, 1)
+
+
+def test_grouped_layers_make_no_network() -> None:
+    with pytest.raises(InputError, match="square, ungrouped convolutions only"):
+        of_layers(load_network("mobilenetv2").layers)
