@@ -95,12 +95,12 @@ def stuck(log: str) -> bool:
     """Whether nextpnr's log shows that its default router goes round in circles.
 
     Where it succeeds, it is done after 1.2 to 1.3 steps an arc (a connection), and of 1,000 steps
-    rips up under 330 other arcs. Else it would go on for hours, at 500 and more.
+    rips up under 330 other arcs, the first ones apart. Else it goes on for hours, at 400 and more.
     """
     arcs = _ARCS.search(log)
     batches = [tuple(map(int, batch)) for batch in _BATCH.findall(log)]
     return arcs is not None and any(
-        left > 0 and (ripped >= 400 or steps > 1.35 * int(arcs[1]))
+        left > 0 and steps > (0.8 if ripped >= 400 else 1.5) * int(arcs[1])
         for steps, ripped, left in batches
     )
 

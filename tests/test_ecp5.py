@@ -126,9 +126,10 @@ def test_router_that_goes_round_in_circles_is_seen() -> None:
     assert not ecp5.stuck(log())
     assert not ecp5.stuck(log((1000, 326, 3100), (2000, 100, 2000), (5000, 80, 100)))
     assert not ecp5.stuck(log((5000, 80, 100), (5500, 410, 0)))  # it has come to its end
-    assert ecp5.stuck(log((1000, 100, 3000), (2000, 400, 2500)))
-    assert ecp5.stuck(log((5000, 80, 100), (5401, 90, 50)))
-    assert not ecp5.stuck(log((5000, 80, 100), (5401, 90, 50))[:-40])  # a line that is half there
+    assert not ecp5.stuck(log((1000, 700, 3000), (2000, 400, 2500)))  # the first arcs are the worst
+    assert ecp5.stuck(log((2000, 100, 2500), (3201, 400, 2000)))
+    assert ecp5.stuck(log((5000, 80, 100), (6001, 90, 50)))
+    assert not ecp5.stuck(log((5000, 80, 100), (6001, 90, 50))[:-40])  # a line that is half there
 
 
 def test_log_is_cut_to_resources_and_timing() -> None:

@@ -143,7 +143,8 @@ class Compute(Elaboratable):
             step.slot.eq(slot), step.place.eq(place), step.ends.eq(chunk_ends),
             self.maps.address.eq(Cat(address, half)),
         ]  # fmt: skip
-        m.d.sync += self.weights.address.eq(word)  # as late as the features are masked
+        later = Signal.like(word, name="word_later")  # as late as the features' copies
+        m.d.sync += [later.eq(word), self.weights.address.eq(later)]
         index = self._captures(m, kx, ky)
         for v in range(shape.pv):
             m.d.sync += self.inside[v].eq(

@@ -15,7 +15,7 @@ from amaranth.lib.memory import Memory
 from .compute import Compute, step_layout
 from .loaders import MapLoader, WeightLoader
 from .multiplier import Multiplier
-from .shape import BURST, FRACTION, MULTIPLIER_BITS, SHIFT_BITS, Shape
+from .shape import BURST, FANOUT, FRACTION, MULTIPLIER_BITS, SHIFT_BITS, Shape
 
 
 def clamp(value: Signal, bits: int) -> object:
@@ -51,7 +51,9 @@ class Datapath(Elaboratable):
             tags.append(tag)
             valid.append(on)
         # Cycle 1: the feature buffer's words are there. Cycle 2: they are in a register, for block
-        # RAM is slow. Cycle 3: they are masked; the weights are in a register, too.
+        # RAM is slow. Cycle 3: they are masked. Cycle 4: they are copied, for one register cannot
+        # be near to all multipliers; the weights are in a register, too. The name `copy` keeps
+        # synthesis from merging the copies; see shape.SYNTHESIS.
         weights = Signal(shape.pf * shape.pc * 8)
         m.d.sync += weights.eq(self.weights.word)
         sums, residuals = [], []
@@ -70,14 +72,19 @@ class Datapath(Elaboratable):
                 m.d.sync += later.eq(delayed)
                 delayed = later
             residuals.append(self._captured(m, v, delayed, tags[-1], valid[-1]))
+            copies = []
+            for i in range(-(-shape.pf // FANOUT)):
+                copies.append(Signal.like(features, name=f"copy_{v}_{i}"))
+                m.d.sync += copies[-1].eq(features)
             for f in range(shape.pf):
-                sums.append(self._sum(m, f, v, weights, features, tags[-1], valid[-1]))
+                near = copies[f // FANOUT]
+                sums.append(self._sum(m, f, v, weights, near, tags[-1], valid[-1]))
         self._drain(m, sums, residuals, tags[-1], valid[-1])
         return m
 
     def _sum(self, m: Module, f: int, v: int, weights: Signal, features: Signal,
              tag: object, on: Signal) -> Signal:  # fmt: skip
-        """Products in cycle 5, then a tree of registered adders, then the accumulator."""
+        """Products in cycle 6, then a tree of registered adders, then the accumulator."""
         shape = self.shape
         terms = []
         for c in range(shape.pc):

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..accelerator import Accelerator
 from ..errors import InputError, choice
 
+FANOUT = 4  # filters that share a copy of the features
 BURST = 16  # beats of one memory command, at most
 ADDRESS_BITS = 28  # of a beat
 QUEUE = 8  # tasks that the sequencer reads ahead
@@ -20,13 +21,15 @@ FRACTION = 22  # bits behind the point of a product of accumulator and multiplie
 MULTIPLIER_BITS, SHIFT_BITS = 17, 4
 
 # What Yosys is told before synthesis. The buffers are never read where they are being written (a
-# half or a word is filled before it is said to be there), so no logic need see to that.
+# half or a word is filled before it is said to be there), so no logic need see to that. Copies of
+# a register are equal, and stay apart.
 MULTIPLIER = Path(__file__).with_name("multiplier.v")
 SYNTHESIS = (
     "hierarchy -top engine",
     "setparam -set COLLISION_X_MASK 1'1 engine.weights/t:$memrd_v2 engine.maps/t:$memrd_v2",
     "chtype -set multiplier engine.datapath/t:engine.datapath.multiply_*",
     "proc",
+    "setattr -set keep 1 engine.datapath/w:copy_* %ci1:+$dff[Q] engine.datapath/t:$dff %i",
     f'techmap -map "{MULTIPLIER}"',
 )
 
@@ -187,4 +190,4 @@ class Shape:
     @property
     def latency(self) -> int:
         """Cycles from a step of the loops to its sum in the accumulators."""
-        return 5 + (self.pc - 1).bit_length()
+        return 6 + (self.pc - 1).bit_length()
