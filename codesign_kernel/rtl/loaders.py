@@ -117,6 +117,7 @@ class WeightLoader(Elaboratable):
         m.d.sync += arrived.eq(client.last)
         following = (groups + arrived - self.freed)[:GROUP_BITS]
         m.d.sync += [groups.eq(following), self.there.eq(following != 0)]
+        m.d.sync += client.lazy.eq(following[1:] != 0)  # there is one beyond the one in use
         with m.If(client.beat & in_params):
             m.d.sync += low.eq(data)
             with m.If(half == shape.param_beats - 1):

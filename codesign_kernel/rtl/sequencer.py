@@ -31,11 +31,12 @@ class Client:
     """One unit's wish for a command: granted in the cycle in which both flags are set.
 
     `beat`: a beat that this client has read is in the arbiter's `data`; `last`: and it ends a
-    command that was asked for with `final`.
+    command that was asked for with `final`. `lazy`: this can wait until no reads are under way.
     """
 
     def __init__(self) -> None:
         self.valid = Signal()
+        self.lazy = Signal()
         self.ready = Signal()
         self.address = Signal(ADDRESS_BITS)
         self.length = Signal(LENGTH_BITS)
@@ -95,10 +96,13 @@ class Arbiter(Elaboratable):
         width = LENGTH_BITS + 1 + len(self.readers)
         m.submodules.returning = returning = SyncFIFOBuffered(width=width, depth=16)
         may_read = Signal()  # with room for what is granted before this is up to date
+        quiet = Signal()  # the memory has no more than one command to go on with
         m.d.sync += [may_read.eq(returning.level < 12), returning.w_en.eq(0)]
+        m.d.sync += quiet.eq(returning.level == 0)
         # In turn: choose a client, take over its command, wait until the memory has it. The last
         # two readers take turns, so that neither starves the other.
-        asks = [client.valid & (may_read if which else 1) for which, client in enumerate(clients)]
+        asks = [self.writer.valid]
+        asks += [each.valid & may_read & (quiet | ~each.lazy) for each in self.readers]
         grant = Signal(len(clients))
         other = Signal()
         with m.If(~port.valid & ~grant.any()):

@@ -1,0 +1,85 @@
+"""Clock and resources of many engines after place and route, the smallest engines first.
+
+    python benchmarks/implementations.py data/implementations.csv
+
+Every engine of ENGINES with seed 1, those of THRICE with seeds 2 and 3 as well. Hours of processor
+time: a run that was killed goes on with what the table lacks.
+"""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from codesign_kernel.accelerator import Accelerator
+from codesign_kernel.errors import InputError
+from codesign_kernel.files import write_text
+from codesign_kernel.rtl.shape import Shape
+from codesign_kernel.synthesize import Job, implement_many
+
+# The smallest device on which an engine fits; it is routed there, and clocks hold for its family.
+DEVICES = ("ecp5-25f", "ecp5-45f", "ecp5-85f")
+ENGINES = (
+    "4x2x1w4f4", "2x4x1w8f8", "4x2x2w8f8", "2x4x2w8f16", "8x2x1w8f8", "2x8x1w8f8", "4x4x1w4f4",
+    "4x4x1w8f8", "4x4x1w16f16", "4x4x1w8f32", "4x4x1w32f8", "2x8x1w16f16", "8x2x1w16f16",
+    "4x2x2w16f16", "2x4x2w16f16", "4x2x4w8f16", "2x4x4w8f16", "2x8x2w8f16", "8x2x2w8f16",
+    "4x4x2w8f16", "4x4x2w16f32", "4x8x1w8f8", "8x4x1w8f8", "4x8x1w16f16", "8x4x1w16f16",
+    "4x8x1w32f32", "8x4x1w32f32", "16x2x1w16f16", "2x16x1w16f16", "4x4x2w32f32", "8x4x1w64f32",
+    "4x8x1w32f64", "2x16x1w32f32", "16x2x1w32f16", "8x8x1w16f16", "8x8x1w32f32", "8x8x1w64f32",
+    "4x16x1w32f32", "16x4x1w32f32", "8x4x2w32f32", "4x8x2w32f32", "4x4x4w16f32", "16x4x1w16f16",
+    "4x16x1w16f16", "8x4x2w16f32", "4x8x2w16f64", "16x2x2w16f32", "2x16x2w16f32", "8x2x4w16f32",
+    "4x4x4w32f64", "8x8x1w64f64", "8x8x1w32f128", "16x4x1w64f32", "8x8x1w128f64", "32x2x1w32f16",
+    "2x8x4w16f64", "16x8x1w32f32", "16x8x1w64f32", "8x16x1w64f32", "8x8x2w64f64", "8x16x1w32f64",
+    "16x8x1w64f64", "16x4x2w64f32", "4x16x2w64f64", "8x8x2w32f32", "32x4x1w64f32",
+)  # fmt: skip
+THRICE = (
+    "2x4x1w8f8", "4x4x1w8f8", "4x4x1w16f16", "8x2x1w16f16", "4x8x1w16f16", "8x4x1w32f32",
+    "4x4x2w16f32", "8x8x1w32f32", "4x16x1w32f32", "8x4x2w32f32", "16x8x1w64f32",
+)  # fmt: skip
+PORT_BITS = 64
+
+
+def smallest(accelerator: Accelerator) -> str:
+    """Name the smallest device whose DSP blocks and block RAM hold the engine."""
+    from codesign_kernel import cost
+    from codesign_kernel.accelerator import Accelerators, load_device
+
+    for name in DEVICES:
+        if cost.fits(Accelerators.of([accelerator]), load_device(name))[0]:
+            return name
+    raise InputError(f"{accelerator} fits none of {', '.join(DEVICES)}.")
+
+
+def main() -> None:
+    """Implement what is missing, storing each row as it comes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
+    known = {(row["accelerator"], row["seed"]) for row in rows}
+    wanted = [(text, 1) for text in ENGINES]
+    wanted += [(text, seed) for seed in (2, 3) for text in THRICE]
+    missing = [each for each in wanted if each not in known]
+    batch = 4 * asked.workers
+    for start in tqdm(range(0, len(missing), batch), "implementations", unit="batch"):
+        some = missing[start : start + batch]
+        jobs = [
+            Job(Shape(Accelerator.parse(text), PORT_BITS), smallest(Accelerator.parse(text)), seed)
+            for text, seed in some
+        ]
+        for (text, seed), done in zip(some, implement_many(jobs, asked.workers), strict=True):
+            if isinstance(done, InputError):
+                print(f"{text}, seed {seed}: {done}")
+                continue
+            row = asdict(done)
+            row |= row.pop("used")
+            rows.append({key: value for key, value in row.items() if key not in ("budget", "used")})
+        write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
+    print(pd.read_csv(asked.csv).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
