@@ -1,0 +1,148 @@
+"""The closed form of cycles against the simulated engine, as measured in data/layer_cycles.csv."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import accelerators, spaces
+
+from codesign_kernel.accelerator import Accelerator, Accelerators, devices, load_device
+from codesign_kernel.cycles import BURST, Cycles, Lanes, Port, cycles, work
+from codesign_kernel.program import compile_network
+from codesign_kernel.rtl import shape as rtl
+from codesign_kernel.simulate import CAUSES, MemoryModel
+from codesign_kernel.space import SearchSpace
+from codesign_kernel.workload import Layers, layers_of
+
+DATA = Path(__file__).parents[1] / "data"
+MEMORIES = {  # as benchmarks/cycles.py has them
+    "ideal": Port(8, 0, 0),
+    "default": Port(8, 26, 6, 1 - 20 / 780),
+    "slow": Port(8, 96, 20, 1 - 40 / 300),
+}
+BOUNDS = ("filters", "channels", "in_height", "in_width", "height", "width", "kernel", "stride",
+          "residual")  # fmt: skip
+ENGINES = ("8x8x1w16f16", "4x2x2w32f32", "4x8x4w32f64", "16x4x1w32f16", "2x8x2w32f32",
+           "4x16x1w32f32", "32x2x1w32f16", "16x8x1w64f32")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def measured() -> pd.DataFrame:
+    """The table of measured layers, with the closed form's cycles in columns that begin with p_."""
+    parts = []
+    table = pd.read_csv(DATA / "layer_cycles.csv")
+    for key, rows in table.groupby(["space", "architecture", "accelerator", "memory"], sort=False):
+        layers = Layers(tuple(rows["layer"]), *(rows[name].to_numpy()[None] for name in BOUNDS))
+        found = cycles(layers, Accelerator.parse(key[2]), MEMORIES[key[3]])
+        columns = {f"p_{cause}": getattr(found, cause)[0] for cause in CAUSES}
+        parts.append(rows.assign(p_cycles=found.total[0], **columns))
+    return pd.concat(parts)
+
+
+def test_there_are_as_many_measured_cycle_counts_as_promised(measured: pd.DataFrame) -> None:
+    networks = pd.read_csv(DATA / "network_cycles.csv")
+    assert len(measured) >= 1000
+    assert len(networks) >= 300
+    assert networks["memory"].nunique() >= 3
+    assert (networks[list(CAUSES)].sum(axis=1) == networks["cycles"]).all()
+    key = ["space", "architecture", "accelerator", "memory"]
+    sums = measured.groupby(key)["cycles"].sum()
+    totals = networks.set_index(key)["cycles"]
+    assert (totals == sums.reindex(totals.index)).all()
+
+
+def test_compute_and_control_are_exact(measured: pd.DataFrame) -> None:
+    assert (measured["p_compute"] == measured["compute"]).all()
+    inner = measured[measured["layer"] != "stem"]
+    assert (inner["p_control"] - inner["control"]).abs().max() <= 1
+
+
+def test_layers_and_networks_with_an_ideal_memory(measured: pd.DataFrame) -> None:
+    ideal = measured[measured["memory"] == "ideal"]
+    error = (ideal["p_cycles"] / ideal["cycles"] - 1).abs()
+    assert error.median() < 0.01
+    assert error[ideal["cycles"] > 5000].max() < 0.06
+    sums = ideal.groupby(["architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
+    error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
+    assert error.median() < 0.01
+    assert error.max() < 0.07
+
+
+def test_networks_with_other_memories(measured: pd.DataFrame) -> None:
+    sums = measured.groupby(["memory", "architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
+    error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
+    assert error["default"].median() < 0.015
+    assert error["default"].max() < 0.11
+    assert error["slow"].median() < 0.04
+    assert error["slow"].max() < 0.19
+
+
+@pytest.mark.parametrize("text", ENGINES)
+@pytest.mark.parametrize("bits", [32, 64])
+def test_sizes_are_those_of_the_engine(text: str, bits: int) -> None:
+    acc = Accelerator.parse(text)
+    shape, found = rtl.Shape(acc, bits), Lanes.of(acc, Port(bits // 8, 0, 0))
+    expected = (
+        shape.drain, shape.latency, shape.streams, shape.pf // shape.out_bytes, shape.word_beats,
+        shape.pf * shape.param_beats, shape.weight_words, shape.strip, shape.banks,
+    )  # fmt: skip
+    assert tuple(float(value) for value in found) == expected
+    assert rtl.BURST == BURST
+
+
+@given(spaces(), st.sampled_from(ENGINES), st.integers(0, 2**32 - 1))
+def test_tiles_are_those_of_the_compiler(space: SearchSpace, text: str, seed: int) -> None:
+    from codesign_kernel.errors import InputError
+    from codesign_kernel.integer import of_layers
+
+    layers = layers_of(space, space.sample(1, np.random.default_rng(seed)))
+    acc = Accelerator.parse(text)
+    try:
+        program = compile_network(of_layers(layers), rtl.Shape(acc))
+    except InputError:
+        return  # the engine cannot run it
+    counts = np.bincount(program.layer_of_task)
+    loops = work(layers, acc, Port(8, 0, 0))
+    np.testing.assert_array_equal(loops.tiles[layers.filters > 0], counts)
+
+
+@given(spaces(), st.lists(accelerators(), min_size=4, max_size=4),
+       st.sampled_from(devices()), st.integers(0, 2**32 - 1))  # fmt: skip
+def test_designs_at_once_are_those_one_by_one(
+    space: SearchSpace, rows: list[Accelerator], name: str, seed: int
+) -> None:
+    layers = layers_of(space, space.sample(4, np.random.default_rng(seed)))
+    port = Port.of(load_device(name))
+    found = cycles(layers, Accelerators.of(rows)[:, None], port)
+    for i, acc in enumerate(rows):
+        alone = Layers(layers.names, *(getattr(layers, key)[i : i + 1] for key in BOUNDS))
+        one = cycles(alone, acc, port)
+        for field in fields(Cycles):
+            np.testing.assert_allclose(getattr(found, field.name)[i], getattr(one, field.name)[0])
+    absent = layers.filters == 0
+    assert not found.total[absent].any()
+    assert (found.total[~absent] > 0).all()
+    assert all((getattr(found, field.name) >= 0).all() for field in fields(Cycles))
+
+
+def test_a_port_loses_what_its_device_says() -> None:
+    device = load_device("ecp5-85f")
+    port = Port.of(device)
+    assert port.transfer(np.array(16.0), np.array(1)) == pytest.approx(16 / device.port_efficiency)
+    model = MemoryModel()
+    ours = MEMORIES["default"]
+    assert ours.transfer(np.array(16.0), np.array(1)) == pytest.approx(16 / model.efficiency)
+
+
+def test_groups_cost_as_often_as_they_are_repeated() -> None:
+    sides = ([[8]], [[8]], [[14]], [[14]], [[14]], [[14]], [[3]], [[1]], [[0]])
+    one = Layers(("layer",), *(np.array(side) for side in sides))
+    many = Layers(("layer",), *(np.array(side) for side in sides), repeat=np.array([[5]]))
+    acc = Accelerator(8, 8, 1, 16, 16)
+    assert cycles(many, acc, MEMORIES["ideal"]).total == pytest.approx(
+        5 * cycles(one, acc, MEMORIES["ideal"]).total
+    )
