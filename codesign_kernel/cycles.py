@@ -219,7 +219,7 @@ def _lead(there: np.ndarray, slack: np.ndarray, lanes: Lanes, loops: Work) -> np
     gained = np.concatenate([np.zeros_like(gained[..., :1]), gained[..., :-1]], axis=-1)
     most = (lanes.ring - np.minimum(lanes.ring, previous(there, loops.words, 0))) * lanes.word_beats
     lost = np.minimum.accumulate(np.where(there, np.minimum(most - gained, 0), 0.0), axis=-1)
-    return np.maximum(0.0, gained + lost)
+    return np.asarray(np.maximum(0.0, gained + lost))
 
 
 def previous(there: np.ndarray, values: np.ndarray, fill: float) -> np.ndarray:
@@ -230,7 +230,7 @@ def previous(there: np.ndarray, values: np.ndarray, fill: float) -> np.ndarray:
     index = np.maximum.accumulate(index, axis=-1)
     before = np.concatenate([np.full_like(index[..., :1], -1), index[..., :-1]], axis=-1)
     found = np.take_along_axis(values, np.maximum(before, 0), axis=-1)
-    return np.where(before < 0, fill, found)
+    return np.asarray(np.where(before < 0, fill, found))
 
 
 def _ceil(value: np.ndarray, by: np.ndarray | int) -> np.ndarray:

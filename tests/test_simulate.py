@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
-from codesign_kernel.integer import IntegerLayer, IntegerNetwork
+from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers
 from codesign_kernel.program import compile_network
 from codesign_kernel.rtl.shape import Shape
-from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, simulate
+from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, count_cycles, simulate
+from codesign_kernel.space import load_space
+from codesign_kernel.workload import layers_of
 
 SLOW = MemoryModel(latency=100, gap=20, refresh_every=300, refresh_cycles=40)
 
@@ -107,6 +109,20 @@ def test_a_run_without_end_and_a_layer_without_room_are_told() -> None:
         compile_network(IntegerNetwork([layer(rng, 8, 512, 7)], (512, 8, 8)), shape)
     with pytest.raises(InputError, match="half the feature buffer"):
         compile_network(IntegerNetwork([layer(rng, 8, 8, 7)], (8, 300, 300)), shape)
+
+
+def test_cycles_of_layers_are_counted_by_cause() -> None:
+    space = load_space("digits")
+    layers = layers_of(space, space.extremes()[0][None])
+    shape = Shape(Accelerator.parse("8x8x1w16f16"))
+    table = count_cycles(layers, shape, IDEAL)
+    present = layers.filters[0] > 0
+    assert table["layer"].tolist() == [n for n, p in zip(layers.names, present, strict=True) if p]
+    network = of_layers(layers, seed=1)  # other weights, the same cycles
+    image = np.full(network.input, 7, np.int8)
+    run = simulate(compile_network(network, shape), image, IDEAL)
+    assert table["cycles"].sum() == run.cycles
+    np.testing.assert_array_equal(table[list(CAUSES)], run.layers[list(CAUSES)])
 
 
 def test_memory_model_says_what_it_allows() -> None:
