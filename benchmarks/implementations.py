@@ -7,6 +7,7 @@ time: a run that was killed goes on with what the table lacks.
 """
 
 import argparse
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from tqdm.auto import tqdm
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import write_text
-from codesign_kernel.rtl.shape import Shape
-from codesign_kernel.synthesize import Job, implement_many
+from codesign_kernel.rtl.shape import MULTIPLIER, Shape
+from codesign_kernel.synthesize import OPTIONS, PASSES, Job, engine, implement_many
 
 # The smallest device on which an engine fits; it is routed there, and clocks hold for its family.
 DEVICES = ("ecp5-25f", "ecp5-45f", "ecp5-85f")
@@ -52,18 +53,28 @@ def smallest(accelerator: Accelerator) -> str:
     raise InputError(f"{accelerator} fits none of {', '.join(DEVICES)}.")
 
 
+def sources() -> str:
+    """Return a fingerprint of the engine: rows of an earlier one are measured anew."""
+    about = [line.replace(str(MULTIPLIER), MULTIPLIER.name) for line in (*PASSES, *OPTIONS)]
+    about.append(MULTIPLIER.read_text(encoding="utf-8"))
+    about.append(engine(Shape(Accelerator.parse("8x8x2w32f32"), PORT_BITS)))
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()[:12]
+
+
 def main() -> None:
-    """Implement what is missing, storing each row as it comes."""
+    """Implement what is missing, storing the rows of each batch as they come."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
     rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
+    now = sources()
+    rows = [row for row in rows if row["engine"] == now]
     known = {(row["accelerator"], row["seed"]) for row in rows}
     wanted = [(text, 1) for text in ENGINES]
     wanted += [(text, seed) for seed in (2, 3) for text in THRICE]
     missing = [each for each in wanted if each not in known]
-    batch = 4 * asked.workers
+    batch = asked.workers
     for start in tqdm(range(0, len(missing), batch), "implementations", unit="batch"):
         some = missing[start : start + batch]
         jobs = [
@@ -76,7 +87,8 @@ def main() -> None:
                 continue
             row = asdict(done)
             row |= row.pop("used")
-            rows.append({key: value for key, value in row.items() if key not in ("budget", "used")})
+            del row["budget"]
+            rows.append(row | {"engine": now})
         write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
     print(pd.read_csv(asked.csv).to_string(index=False))
 
