@@ -14,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from codesign_kernel.accelerator import Accelerator
+from codesign_kernel import cost
+from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import write_text
 from codesign_kernel.rtl.shape import MULTIPLIER, Shape
 from codesign_kernel.synthesize import OPTIONS, PASSES, Job, engine, implement_many
 
-# The smallest device on which an engine fits; it is routed there, and clocks hold for its family.
+# An engine is routed on the first of these that holds it.
 DEVICES = ("ecp5-25f", "ecp5-45f", "ecp5-85f")
 ENGINES = (
     "4x2x1w4f4", "2x4x1w8f8", "4x2x2w8f8", "2x4x2w8f16", "8x2x1w8f8", "2x8x1w8f8", "4x4x1w4f4",
@@ -44,9 +45,6 @@ PORT_BITS = 64
 
 def smallest(accelerator: Accelerator) -> str:
     """Name the smallest device whose DSP blocks and block RAM hold the engine."""
-    from codesign_kernel import cost
-    from codesign_kernel.accelerator import Accelerators, load_device
-
     for name in DEVICES:
         if cost.fits(Accelerators.of([accelerator]), load_device(name))[0]:
             return name

@@ -16,11 +16,9 @@ from tqdm.auto import tqdm
 
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.files import write_text
-from codesign_kernel.integer import of_layers
 from codesign_kernel.measure import stratified
-from codesign_kernel.program import compile_network
 from codesign_kernel.rtl.shape import Shape
-from codesign_kernel.simulate import CAUSES, simulate
+from codesign_kernel.simulate import CAUSES, count_cycles
 from codesign_kernel.space import load_space
 from codesign_kernel.workload import layers_of
 
@@ -47,17 +45,15 @@ def main() -> None:
         if (architecture, text) in known:
             continue
         layers = layers_of(space, genome[None])
-        network = of_layers(layers)
-        program = compile_network(network, Shape(acc, PORT_BITS))
-        run = simulate(program, np.zeros(network.input, np.int8))
+        spent = count_cycles(layers, Shape(acc, PORT_BITS))[[*CAUSES, "cycles"]].sum()
         macs = int(layers.macs.sum())
         limit = macs / (acc.pf * acc.pc * acc.pv)
         rows.append(
             {
                 "architecture": architecture, "accelerator": text, "macs": macs,
-                "limit": round(limit), "cycles": run.cycles,
-                "utilisation": round(100 * limit / run.cycles, 1),
-                **run.layers[list(CAUSES)].sum().to_dict(),
+                "limit": round(limit), "cycles": spent["cycles"],
+                "utilisation": round(100 * limit / spent["cycles"], 1),
+                **spent[list(CAUSES)].to_dict(),
             }
         )  # fmt: skip
         write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
