@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .accelerator import Accelerator, Accelerators, Device
+from .simulate import IDEAL, MemoryModel
 from .workload import Layers
 
 BURST = 16  # beats of one memory command, at most (as in rtl/shape.py)
@@ -21,7 +22,6 @@ FIRST = 20  # until the first task has been read, besides twice the memory's lat
 HAND_OVER = 18  # from the last write of a layer to the first pixel of the next, without the beats
 COMMAND = 8  # states of the writer for one command, besides its beats
 SKIPPED = 3  # for a command that has nothing to write
-LATENCY = 30  # of a device's memory, in cycles: the default of simulate.MemoryModel
 
 
 class Port(NamedTuple):
@@ -37,7 +37,14 @@ class Port(NamedTuple):
     def of(cls, device: Device) -> "Port":
         """Return the port of a device: what is lost there is lost between full bursts."""
         gap = BURST / device.port_efficiency - BURST
-        return cls(max(1, device.port_bits // 8), LATENCY - 4, gap)
+        extra = MemoryModel().latency - IDEAL.latency
+        return cls(max(1, device.port_bits // 8), extra, gap)
+
+    @classmethod
+    def of_memory(cls, port_bits: int, memory: MemoryModel) -> "Port":
+        """Return the port of an engine on a memory as it is simulated."""
+        shut = memory.refresh_cycles / memory.refresh_every if memory.refresh_every else 0.0
+        return cls(port_bits // 8, memory.latency - IDEAL.latency, memory.gap, 1 - shut)
 
     def transfer(self, beats: np.ndarray, commands: np.ndarray) -> np.ndarray:
         """Cycles of the port for so many beats in so many commands."""

@@ -14,7 +14,7 @@ from codesign_kernel.accelerator import Accelerator, Accelerators, devices, load
 from codesign_kernel.cycles import BURST, Cycles, Lanes, Port, cycles, work
 from codesign_kernel.program import compile_network
 from codesign_kernel.rtl import shape as rtl
-from codesign_kernel.simulate import CAUSES, MemoryModel
+from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel
 from codesign_kernel.space import SearchSpace
 from codesign_kernel.workload import Layers, layers_of
 
@@ -136,6 +136,8 @@ def test_a_port_loses_what_its_device_says() -> None:
     model = MemoryModel()
     ours = MEMORIES["default"]
     assert ours.transfer(np.array(16.0), np.array(1)) == pytest.approx(16 / model.efficiency)
+    assert Port.of_memory(64, model) == ours
+    assert Port.of_memory(64, IDEAL) == MEMORIES["ideal"]
 
 
 def test_groups_cost_as_often_as_they_are_repeated() -> None:
