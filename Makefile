@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.set-up
 
-DEBIAN := chromium dataset-fashion-mnist
+DEBIAN := chromium dataset-fashion-mnist verilator
 # Empty unless this is root on Debian, who may install packages.
 APT := $(shell test "$$(id -u)" = 0 && grep -qs '^ID=debian$$' /etc/os-release && command -v apt-get)
 apt_install = echo 'Installing $(1) from Debian.'; $(APT) -q update; DEBIAN_FRONTEND=noninteractive \

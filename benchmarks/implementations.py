@@ -8,6 +8,7 @@ time: a run that was killed goes on with what the table lacks.
 
 import argparse
 import hashlib
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import write_text
 from codesign_kernel.rtl.shape import MULTIPLIER, Shape
-from codesign_kernel.synthesize import OPTIONS, PASSES, Job, engine, implement_many
+from codesign_kernel.synthesize import OPTIONS, PASSES, engine, implement
 
 # An engine is routed on the first of these that holds it.
 DEVICES = ("ecp5-25f", "ecp5-45f", "ecp5-85f")
@@ -60,7 +61,7 @@ def sources() -> str:
 
 
 def main() -> None:
-    """Implement what is missing, storing the rows of each batch as they come."""
+    """Implement what is missing, storing each row as it comes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("csv", type=Path)
     parser.add_argument("--workers", type=int, default=1)
@@ -72,22 +73,22 @@ def main() -> None:
     wanted = [(text, 1) for text in ENGINES]
     wanted += [(text, seed) for seed in (2, 3) for text in THRICE]
     missing = [each for each in wanted if each not in known]
-    batch = asked.workers
-    for start in tqdm(range(0, len(missing), batch), "implementations", unit="batch"):
-        some = missing[start : start + batch]
-        jobs = [
-            Job(Shape(Accelerator.parse(text), PORT_BITS), smallest(Accelerator.parse(text)), seed)
-            for text, seed in some
-        ]
-        for (text, seed), done in zip(some, implement_many(jobs, asked.workers), strict=True):
-            if isinstance(done, InputError):
-                print(f"{text}, seed {seed}: {done}")
+    with ThreadPoolExecutor(asked.workers) as pool:
+        runs = {}
+        for text, seed in missing:
+            accelerator = Accelerator.parse(text)
+            shape = Shape(accelerator, PORT_BITS)
+            runs[pool.submit(implement, shape, smallest(accelerator), seed)] = text, seed
+        for run in tqdm(as_completed(runs), "implementations", len(runs), unit="engine"):
+            try:
+                row = asdict(run.result())
+            except InputError as error:
+                print("{}, seed {}: {}".format(*runs[run], error))
                 continue
-            row = asdict(done)
             row |= row.pop("used")
             del row["budget"]
             rows.append(row | {"engine": now})
-        write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
+            write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
     print(pd.read_csv(asked.csv).to_string(index=False))
 
 

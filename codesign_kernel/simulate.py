@@ -62,13 +62,17 @@ IDEAL = MemoryModel(latency=4, gap=0, refresh_every=0, refresh_cycles=0)
 
 @dataclass(frozen=True)
 class Run:
-    """A finished simulation: `memory` after it, all `cycles`, beats `read` and `written`, and a
-    table of the cycles of each layer, in columns by cause (CAUSES)."""
+    """A finished simulation: `memory` after it, all `cycles`, beats `read` and `written`, how many
+    of the RTL's `flip_flops` change in a cycle on average, `flips`, and a table of the cycles of
+    each layer, in columns by cause (CAUSES). Flips are counted in one of 29 cycles; unlike the
+    cycles, they depend on weights and image."""
 
     memory: bytes
     cycles: int
     read: int
     written: int
+    flips: float
+    flip_flops: int
     layers: pd.DataFrame
 
 
@@ -82,7 +86,7 @@ def build(shape: Shape) -> Path:
     command = compiler()
     folder = Path(__file__).with_name("rtl")
     driver = folder / "driver.cpp"
-    sources = [driver, *sorted(folder.glob("*.py"))]
+    sources = [driver, folder / "model.h", *sorted(folder.glob("*.py"))]
     about = [str(shape), versions("amaranth", "pyosys"), *command]
     about += [path.read_text(encoding="utf-8") for path in sources]
 
@@ -94,10 +98,10 @@ def build(shape: Shape) -> Path:
                 [
                     f"read_rtlil {folder}/engine.il",
                     "hierarchy -top engine",
-                    f"write_cxxrtl -O6 -g0 {folder}/engine.h",
+                    f"write_cxxrtl -O6 -g2 {folder}/engine.h",
                 ]
             )
-            include = [f"-I{_runtime()}", f"-I{folder}"]
+            include = [f"-I{_runtime()}", f"-I{folder}", f"-I{driver.parent}"]
             options = ["-std=c++17", "-O3", "-w", *include, "-o", str(path)]
             run([*command, *options, str(driver)], "the C++ compiler")
             path.chmod(0o755)
@@ -149,7 +153,7 @@ def count_cycles(layers: Layers, shape: Shape, memory: MemoryModel | None = None
 
 
 def _parse(lines: Sequence[str], memory: bytes, layer_of_task: Sequence[int]) -> Run:
-    _, cycles, _, read, written = lines[0].split()
+    _, cycles, _, read, written, _, flips, _, bits, _, samples = lines[0].split()
     rows = [[int(word) for word in line.split()] for line in lines[1:]]
     table = pd.DataFrame(rows, columns=["task", *CAUSES])
     # After the last task the engine waits for its writes: that counts as the last layer's output.
@@ -159,4 +163,5 @@ def _parse(lines: Sequence[str], memory: bytes, layer_of_task: Sequence[int]) ->
     last = len(layer_of_task) - 1
     table["layer"] = [layer_of_task[min(task, last)] for task in table["task"]]
     layers = table.groupby("layer")[list(CAUSES)].sum()
-    return Run(memory, int(cycles), int(read), int(written), layers)
+    numbers = int(cycles), int(read), int(written), int(flips) / int(samples), int(bits)
+    return Run(memory, *numbers, layers)

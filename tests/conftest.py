@@ -23,6 +23,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("codesign")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+MARKERS = ("browser", "fashion", "verilator")
 LEFT_OUT = pytest.StashKey[dict[str, list[str]]]()
 
 
@@ -42,6 +43,12 @@ def missing(marker: str) -> str | None:
                 "No Chromium was found: install it (on Debian: apt-get install chromium), or set "
                 "CODESIGN_BROWSER to its path."
             )
+        )
+    if marker == "verilator":
+        return (
+            None
+            if shutil.which("verilator")
+            else "Verilator was not found: install it (on Debian: apt-get install verilator)."
         )
     from codesign_kernel import datasets, errors  # numpy may load only now that threads are set
 
@@ -64,14 +71,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuse to start where all tests are to run and the machine lacks something."""
     config.stash[LEFT_OUT] = {}
     if os.environ.get("CODESIGN_REQUIRE_ALL") == "1" and not hasattr(config, "workerinput"):
-        lacks = [sentence for marker in ("browser", "fashion") if (sentence := missing(marker))]
+        lacks = [sentence for marker in MARKERS if (sentence := missing(marker))]
         if lacks:
             raise pytest.UsageError(" ".join(lacks))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out the tests that need what this machine lacks, and note their names."""
-    for marker in ("browser", "fashion"):
+    for marker in MARKERS:
         out = [item for item in items if item.get_closest_marker(marker)]
         if out and (sentence := missing(marker)):
             items[:] = [item for item in items if item not in out]

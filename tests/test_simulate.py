@@ -1,5 +1,8 @@
 """The engine, simulated, against the int8 reference: every map of every layer, bit for bit."""
 
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,9 +12,11 @@ from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers
 from codesign_kernel.program import compile_network
+from codesign_kernel.rtl.engine import to_rtlil
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, count_cycles, simulate
 from codesign_kernel.space import load_space
+from codesign_kernel.tools import compiler, yosys
 from codesign_kernel.workload import layers_of
 
 SLOW = MemoryModel(latency=100, gap=20, refresh_every=300, refresh_cycles=40)
@@ -129,3 +134,46 @@ def test_memory_model_says_what_it_allows() -> None:
     assert MemoryModel().efficiency == pytest.approx(0.709, abs=1e-3)
     with pytest.raises(InputError, match="latency of the memory model is 2"):
         MemoryModel(latency=2)
+
+
+def test_flips_are_of_flip_flops_and_follow_the_data() -> None:
+    space = load_space("digits")
+    network = of_layers(layers_of(space, space.extremes()[0][None]))
+    program = compile_network(network, Shape(Accelerator.parse("8x8x1w16f16")))
+    rng = np.random.default_rng(5)
+    images = [np.zeros(network.input, np.int8), rng.integers(-128, 128, network.input, np.int8)]
+    quiet, busy = (simulate(program, image, IDEAL) for image in images)
+    assert quiet.cycles == busy.cycles
+    assert 4000 < busy.flip_flops == quiet.flip_flops < 10_000
+    assert 20 < quiet.flips < busy.flips < busy.flip_flops / 4
+    assert simulate(program, images[1], IDEAL).flips == busy.flips
+
+
+@pytest.mark.verilator
+def test_verilator_counts_the_same_cycles_and_computes_the_same(tmp_path: Path) -> None:
+    shape = Shape(Accelerator.parse("4x4x1w16f16"))
+    made = network(7, [(12, 3, 1, False, 0, True), (12, 5, 2, False, 0, True)], (5, 9, 9))
+    program = compile_network(made, shape)
+    x = np.random.default_rng(7).integers(-128, 128, made.input).astype(np.int8)
+    (tmp_path / "engine.il").write_text(to_rtlil(shape))
+    write = f"write_verilog -noattr {tmp_path}/engine.v"
+    yosys([f"read_rtlil {tmp_path}/engine.il", "hierarchy -top engine", "proc", write])
+    driver = Path(simulate.__code__.co_filename).parent / "rtl" / "driver.cpp"
+    options = ["--cc", "--exe", "--build", "--top-module", "engine", "-Wno-fatal", "-Wno-lint",
+               "-Wno-style", "--Mdir", str(tmp_path / "made"), "-CFLAGS", "-std=c++17 -DVERILATOR",
+               "-MAKEFLAGS", f"CXX={compiler()[0]}"]  # fmt: skip
+    command = ["verilator", *options, str(tmp_path / "engine.v"), str(driver)]
+    subprocess.run(command, check=True, capture_output=True)
+    (tmp_path / "in").write_bytes(program.with_input(x))
+    for memory in (MemoryModel(), IDEAL, SLOW):
+        numbers = [memory.latency, memory.gap, memory.refresh_every, memory.refresh_cycles]
+        paths = [str(tmp_path / name) for name in ("made/Vengine", "in", "out")]
+        words = [*paths, "1000000", *map(str, numbers)]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        head, *rows = done.stdout.splitlines()
+        run = simulate(program, x, memory)
+        assert head.startswith(f"cycles {run.cycles} beats {run.read} {run.written} ")
+        assert (tmp_path / "out").read_bytes() == run.memory
+        counted = np.array([row.split()[1:] for row in rows], int).sum(axis=0)
+        assert counted.sum() == run.cycles
+        assert counted[1] == run.layers["compute"].sum()

@@ -1,18 +1,17 @@
 // Runs a compiled engine against a model of external memory, and counts where the cycles go.
 // Usage: engine INPUT OUTPUT LIMIT LATENCY GAP REFRESH_EVERY REFRESH_CYCLES
 // Reads the memory from INPUT, writes it to OUTPUT when the engine is done. Prints a line
-// "cycles N beats READ WRITTEN", then for each task its number and the cycles by cause.
-#include "engine.h"
+// "cycles N beats READ WRITTEN flips F of B in S", then for each task its number and the cycles by
+// cause. F of the B flip-flops changed in S cycles, one in SAMPLE of all.
+#include "model.h"
 #include <array>
-#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <map>
-#include <vector>
 
-constexpr size_t DEPTH = 4; // commands that the memory controller takes ahead
+constexpr size_t DEPTH = 4;     // commands that the memory controller takes ahead
+constexpr uint64_t SAMPLE = 29; // prime to the lengths of the engine's loops
 
 struct Command {
   bool write;
@@ -33,19 +32,14 @@ int main(int count, char **words) {
     memory.insert(memory.end(), block, block + n);
   fclose(file);
 
-  cxxrtl_design::p_engine top;
-  using Data = decltype(top.p_read__data);
-  constexpr size_t chunks = Data::chunks, size = Data::bits / 8;
+  Model model;
+  constexpr size_t size = Model::bytes;
   std::deque<Command> queue;
   std::map<unsigned, std::array<uint64_t, 8>> spent;
-  uint64_t cycle = 0, free_at = 0, refresh = every, reads = 0, writes = 0;
+  uint64_t cycle = 0, free_at = 0, refresh = every, reads = 0, writes = 0, flips = 0, samples = 0;
   std::array<uint64_t, 8> *row = nullptr;
   unsigned task = ~0u;
-  top.p_start.set<bool>(true);
   for (; cycle < limit; cycle++) {
-    // No input depends on an output of the same cycle, and all outputs follow from registers. So
-    // one evaluation a cycle is enough: with the clock risen it gives this cycle's outputs, and
-    // what the registers will be; only `commit` makes them so.
     const bool ready = queue.size() < DEPTH;
     if (every && cycle >= refresh && free_at <= cycle) {
       refresh += every;
@@ -59,19 +53,14 @@ int main(int count, char **words) {
     }
     const bool reading = now && !now->write && now->ready <= cycle;
     const bool writing = now && now->write;
-    if (reading)
-      for (size_t i = 0; i < chunks; i++) memcpy(&top.p_read__data.data[i], place + 4 * i, 4);
-    top.p_ready.set<bool>(ready);
-    top.p_read__valid.set<bool>(reading);
-    top.p_write__ready.set<bool>(writing);
-    top.p_clk.set<bool>(true);
-    top.prev_p_clk.set<bool>(false);
-    if (!top.eval()) return 7;
-    const bool wrote = writing && top.p_write__valid.get<bool>();
+    if (!model.settle(cycle == 0, ready, reading ? place : nullptr, writing)) return 7;
+    const Outputs out = model.outputs();
+    const bool wrote = writing && out.write_valid;
     if (wrote) {
-      const unsigned mask = top.p_write__mask.get<unsigned>();
+      uint8_t data[size];
+      model.written(data);
       for (size_t i = 0; i < size; i++)
-        if (mask >> i & 1) place[i] = top.p_write__data.data[i / 4] >> 8 * (i % 4);
+        if (out.mask >> i & 1) place[i] = data[i];
     }
     reads += reading;
     writes += wrote;
@@ -82,24 +71,26 @@ int main(int count, char **words) {
         free_at = cycle + 1 + gap;
       }
     }
-    if (ready && top.p_valid.get<bool>())
-      queue.push_back({top.p_write.get<bool>(), top.p_address.get<uint32_t>(), cycle + latency,
-                       top.p_length.get<unsigned>()});
-    if (top.p_task.get<unsigned>() != task) {
-      task = top.p_task.get<unsigned>();
+    if (ready && out.valid) queue.push_back({out.write, out.address, cycle + latency, out.length});
+    if (out.task != task) {
+      task = out.task;
       row = &spent[task];
     }
-    (*row)[top.p_cause.get<unsigned>()]++;
-    if (top.p_done.get<bool>()) break;
-    top.commit();
-    top.p_start.set<bool>(false);
+    (*row)[out.cause]++;
+    if (out.done) break;
+    if (cycle % SAMPLE == 0) {
+      flips += model.flips();
+      samples++;
+    } else
+      model.clock();
   }
   if (cycle >= limit) return 5;
   file = fopen(words[2], "wb");
   if (!file || fwrite(memory.data(), 1, memory.size(), file) != memory.size() || fclose(file))
     return 6;
-  printf("cycles %lu beats %lu %lu\n", (unsigned long)(cycle + 1), (unsigned long)reads,
-         (unsigned long)writes);
+  printf("cycles %lu beats %lu %lu flips %lu of %zu in %lu\n", (unsigned long)(cycle + 1),
+         (unsigned long)reads, (unsigned long)writes, (unsigned long)flips, model.flip_flops(),
+         (unsigned long)samples);
   for (const auto &[which, causes] : spent) {
     printf("%u", which);
     for (int i = 0; i < 5; i++) printf(" %lu", (unsigned long)causes[i]);
