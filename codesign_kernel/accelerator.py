@@ -25,8 +25,10 @@ _RANGES = {  # of a device's numbers; any other is from 0 to 1e9
     "bram_kbit": (1, 1e6),
     "port_efficiency": (0.01, 1),
     "clock_mhz": (1, 1e4),
+    "clock_within": (1, 100),
     "static_w": (1e-6, 1e4),  # no device draws nothing, and power is predicted as a logarithm
 }
+PARTS = 5  # of what an engine takes in LUTs or flip-flops
 
 
 @dataclass(frozen=True, order=True)
@@ -97,15 +99,28 @@ class Accelerators:
 
 
 @dataclass(frozen=True)
+class Coefficient:
+    """A power or an energy: its `value`, the factor `within` which the truth lies in 90 % of the
+    cases, as far as its `source` tells."""
+
+    value: float
+    within: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Device:
     """An FPGA: its budget, its memory port, and the coefficients of the modelled figures.
 
     `products_per_dsp`: int8 products in one DSP. `bram_kbit`, `bram_bits_wide`: one block RAM.
+    `lut_parts`: LUTs of an engine, and of each product, each accumulator (PF x PV), each pixel (PV)
+    and each result that is requantised at once. `ff_parts`: flip-flops, but PC x PV for the pixels.
     The port moves `port_bits` a cycle for the fraction `port_efficiency` of cycles. The clock is
-    `clock_mhz` up to 16 products a cycle and falls by `clock_slope_mhz` for each doubling. Energies
-    are pJ: `mac_pj` an int8 multiply-accumulate, `sram_pj_byte` a buffer access, `memory_pj_bit`
-    external memory, `lut_pj_cycle` and `bram_pj_cycle` a clocked LUT or block RAM a cycle.
-    `source` says where the coefficients come from.
+    `clock_mhz` up to 16 products a cycle and falls by `clock_slope_mhz` for each doubling; in 90 %
+    of the cases the true one lies within the factor `clock_within`. Energies
+    are pJ: `clock_pj` of the clock of one flip-flop for a cycle, `flip_pj` of a flip-flop that
+    changes with the logic and wires behind it, `mac_pj` of an int8 product, `bram_pj` of an access
+    of a block RAM, `memory_pj_bit` of external memory. `source` says where the rest comes from.
     """
 
     name: str
@@ -116,27 +131,27 @@ class Device:
     products_per_dsp: int
     bram_kbit: float
     bram_bits_wide: int
-    lut_base: float
-    lut_per_product: float
-    lut_per_lane: float
+    lut_parts: tuple[float, ...]
+    ff_parts: tuple[float, ...]
     port_bits: int
     port_efficiency: float
     clock_mhz: float
     clock_slope_mhz: float
-    static_w: float
-    mac_pj: float
-    sram_pj_byte: float
-    memory_pj_bit: float
-    lut_pj_cycle: float
-    bram_pj_cycle: float
+    clock_within: float
+    static_w: Coefficient
+    clock_pj: Coefficient
+    flip_pj: Coefficient
+    mac_pj: Coefficient
+    bram_pj: Coefficient
+    memory_pj_bit: Coefficient
     source: str
 
     def grid(self) -> Accelerators:
         """Return accelerators of powers of two within the device's products and buffer bits, (n,).
 
-        Whether control logic and block RAM shapes fit as well is for `cost.resources` to say.
+        Whether an engine can be built so, and fits, is for `cost.fits` to say.
         """
-        products = (self.dsp - 2) * self.products_per_dsp
+        products = self.dsp * self.products_per_dsp
         kib = self.bram * self.bram_kbit / 8
         rows = [
             Accelerator(pf, pc, pv, weight, feature)
@@ -175,9 +190,28 @@ def device_of(data: object, where: str = "device") -> Device:
             values[key] = name(field, data[key]) if key == "name" else text(field, data[key])
         elif kind is int:
             values[key] = integer(field, data[key], 1, 100_000_000)
+        elif kind is Coefficient:
+            values[key] = _coefficient(field, data[key], *_RANGES.get(key, (0.0, 1e9)))
+        elif key in ("lut_parts", "ff_parts"):
+            values[key] = _parts(field, data[key])
         else:
             low, high = _RANGES.get(key, (0.0, 1e9))
             values[key] = number(field, data[key], low, high)
     bits = int(values["bram_kbit"] * 1024)
     integer(f"bram_bits_wide of {where}", values["bram_bits_wide"], 1, bits)
     return Device(**values)
+
+
+def _coefficient(field: str, data: object, low: float, high: float) -> Coefficient:
+    data = table(field, data, [each.name for each in fields(Coefficient)])
+    return Coefficient(
+        number(f"value of {field}", data["value"], low, high),
+        number(f"within of {field}", data["within"], 1, 100),
+        text(f"source of {field}", data["source"]),
+    )
+
+
+def _parts(field: str, data: object) -> tuple[float, ...]:
+    if not isinstance(data, Sequence) or isinstance(data, str) or len(data) != PARTS:
+        raise InputError(f"{field} is {shown(data)}, but must be a list of {PARTS} numbers.")
+    return tuple(number(f"{field}, number {i}", part, -1e6, 1e6) for i, part in enumerate(data, 1))

@@ -27,6 +27,10 @@ Width = int | Literal["container"]
 Drawn = TypeVar("Drawn", alt.Chart, alt.LayerChart)
 WIDTH = 520
 COMPUTE, WEIGHTS, FEATURES, START = "#0072B2", "#E69F00", "#56B4E9", "#8C8C8C"
+CAUSES = {  # of a cycle, as `simulate` names them
+    "compute": COMPUTE, "input": FEATURES, "weights": WEIGHTS, "output": "#009E73",
+    "control": START,
+}  # fmt: skip
 STAGES = ["#8C8C8C", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 INK = "#333333"
 TITLES = {
@@ -109,33 +113,23 @@ def pareto(
     )
 
 
-def layers(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.Chart:
-    """Where the cycles of each layer go, of rows as `Study.layers` gives them."""
-    parts = (
-        ("multipliers", "start", "start_cycles"),
-        ("multipliers", "compute", "compute_cycles"),
-        ("memory port", "start", "start_cycles"),
-        ("memory port", "weights", "weight_cycles"),
-        ("memory port", "feature maps", "feature_cycles"),
-    )
+def layers(table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDTH) -> alt.Chart:
+    """Where the cycles of each layer go, of rows as `Study.layers` gives them, or, with `source`
+    measured, `simulate.count_cycles`."""
     frames = [
-        table[["layer"]].assign(unit=unit, cause=cause, cycles=table[column], turn=turn)
-        for turn, (unit, cause, column) in enumerate(parts)
+        table[["layer"]].assign(cause=cause, cycles=table[cause], turn=turn)
+        for turn, cause in enumerate(CAUSES)
     ]
-    causes = alt.Scale(
-        domain=["start", "compute", "weights", "feature maps"],
-        range=[START, COMPUTE, WEIGHTS, FEATURES],
-    )
+    causes = alt.Scale(domain=[*CAUSES], range=[*CAUSES.values()])
     chart: alt.Chart = (
         alt.Chart(pd.concat(frames))
         .mark_bar()
         .encode(
-            alt.X("cycles:Q", title="Cycles, modelled", axis=alt.Axis(tickCount=5, format="~s")),
+            alt.X("cycles:Q", title=f"Cycles, {source}", axis=alt.Axis(tickCount=5, format="~s")),
             alt.Y("layer:N", sort=None, title=None),
-            alt.YOffset("unit:N", sort=["multipliers", "memory port"]),
             alt.Color("cause:N", title=None, scale=causes, legend=_legend()),
             order="turn:Q",
-            tooltip=["layer:N", "unit:N", "cause:N", alt.Tooltip("cycles:Q", format=",.0f")],
+            tooltip=["layer:N", "cause:N", alt.Tooltip("cycles:Q", format=",.0f")],
         )
     )
     return _framed(
@@ -143,13 +137,13 @@ def layers(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.Chart:
         width,
         22 * len(table),
         "Where the cycles go",
-        "Modelled. Multipliers (upper bar) and memory port",
-        "(lower bar) work at once: the longer one counts.",
+        f"{source.capitalize()}. The multipliers compute, or wait for input",
+        "maps, weights, output to be taken, or control.",
     )
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(orient="top", columns=4, symbolType="square")
+    return alt.Legend(orient="top", columns=5, symbolType="square")
 
 
 def architecture(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.LayerChart:
@@ -301,13 +295,9 @@ def roofline(
     roof = alt.Chart(pd.DataFrame({"macs_per_byte": [low, middle, ridge, high],
                                    "gmac_s": named.values(), "label": named.keys()}))  # fmt: skip
     roof = roof.encode(x, y)
-    kinds = {
-        "compute": (COMPUTE, "circle"),
-        "compute, lanes idle": ("#009E73", "triangle-up"),
-        "weights": (WEIGHTS, "square"),
-        "feature maps": (FEATURES, "diamond"),
-        "start": (START, "cross"),
-    }
+    looks = ("circle", "diamond", "square", "triangle-down", "cross")
+    kinds = {kind: (CAUSES[kind], look) for kind, look in zip(CAUSES, looks, strict=True)}
+    kinds["compute, lanes idle"] = ("#CC79A7", "triangle-up")
     kinds = {kind: look for kind, look in kinds.items() if kind in set(table["bottleneck"])}
     colours, shapes = (alt.Scale(domain=[*kinds], range=[look[i] for look in kinds.values()])
                        for i in (0, 1))  # fmt: skip

@@ -43,6 +43,12 @@ DatasetOption = Annotated[str | None, typer.Option(help="If not the space's own;
 PresetOption = Annotated[str, typer.Option(help="quick, standard or full.")]
 ArchitecturesOption = Annotated[int, typer.Option(help="Subnets whose accuracy to measure.")]
 SizeOption = Annotated[int, typer.Option(help="Designs of each device to measure.")]
+EnginesOption = Annotated[
+    int, typer.Option(help="Engines of each ECP5 to simulate; each takes half a minute once.")
+]
+ClosedOption = Annotated[
+    bool, typer.Option("--closed-form", help="Model every device: nothing is simulated or routed.")
+]
 DesignArgument = Annotated[str, typer.Argument(help="Id that explore printed, or text form.")]
 DesignsArgument = Annotated[
     list[str], typer.Argument(help="Ids that explore printed, or text forms.", metavar="DESIGN...")
@@ -91,23 +97,22 @@ def train(
 def profile(
     study: StudyOption = HERE,
     architectures: ArchitecturesOption = 100,
-    designs: SizeOption = 200,
+    designs: SizeOption = 100,
+    engines: EnginesOption = 4,
+    closed_form: ClosedOption = False,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
     """Phase 2: measure designs. Killed, it goes on where it stopped; nothing is measured twice."""
-    opened = open_study(study)
-    accuracy, hardware = measure.plan(
-        opened,
+    verbs.profile(
+        open_study(study),
         integer("--architectures", architectures, 10, MOST),
         integer("--designs", designs, 10, MOST),
+        integer("--engines", engines, 1, MOST),
+        closed_form,
+        data_folder,
+        download,
     )
-    for meter, keys, what in (
-        (measure.Accuracy(opened, data_folder, download), accuracy, "accuracy"),
-        (measure.Closed(opened), hardware, "hardware"),
-    ):
-        new = measure.measure(opened, meter, keys, what)
-        print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} of them now.")
 
 
 @app.command()
@@ -183,14 +188,14 @@ def _show(found: explore.Exploration, every: bool) -> None:
 def verify(
     designs: DesignsArgument,
     study: StudyOption = HERE,
+    closed_form: ClosedOption = False,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
-    """Measure designs for real, and print predicted beside measured."""
+    """Measure designs, and print predicted beside measured. Place and route may take minutes."""
     opened = open_study(study)
     chosen = [opened.find(text) for text in designs]
-    accuracy = measure.Accuracy(opened, data_folder, download)
-    table = measure.verify(opened, chosen, [accuracy, measure.Closed(opened)])
+    table = verbs.verify(opened, chosen, closed_form, data_folder, download)
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print("predicted, low, high: with the 90 % interval. Units: %, ms, W.")
 
@@ -240,7 +245,9 @@ def run(
     study: StudyOption = HERE,
     dataset: DatasetOption = None,
     architectures: ArchitecturesOption = 100,
-    designs: SizeOption = 200,
+    designs: SizeOption = 100,
+    engines: EnginesOption = 2,
+    closed_form: ClosedOption = False,
     seed: SeedOption = 0,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
@@ -249,14 +256,15 @@ def run(
     print(f"1/5 train, study in {study}")
     train(study, space_name, dataset, preset, seed, None, data_folder, download)
     print("2/5 profile")
-    profile(study, architectures, designs, data_folder, download)
+    profile(study, architectures, designs, engines, closed_form, data_folder, download)
     print("3/5 fit")
     fit(study)
     print("4/5 explore")
     explore_command(study, sample=True, seed=seed)
     best = str(_knee(open_study(study).front())["id"])
     print(f"5/5 verify and export the knee, {best}")
-    verify([best], study, data_folder, download)
+    known = verbs.is_routed(open_study(study), best)  # else place and route takes minutes
+    verify([best], study, closed_form or not known, data_folder, download)
     export_command(best, study, None, data_folder, download)
     print(f"Chosen design: {open_study(study).find(best)}")
     print(f"See it on the page: codesign page --study {study}")

@@ -1,51 +1,57 @@
-"""Closed-form cycles, resources, clock and power of designs: one formula a function.
+"""Closed-form resources, clock, latency and power of designs: one formula a function.
 
-All figures of this module are `modelled`. Everything is vectorised: the fields of `Layers` are
-(..., layers), those of the accelerator broadcast against them, and NumPy does the rest. The
-formulas follow the engine of `accelerator.py`; bytes are of int8 weights and activations.
+All figures of this module are `modelled`; cycles are those of `cycles.py`. Everything is
+vectorised: the fields of `Layers` are (..., layers), those of the accelerator broadcast against
+them. How far off this is of engines that were simulated, placed and routed: see the tests.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from .accelerator import Accelerator, Accelerators, Device
+from .accelerator import Accelerator, Accelerators, Coefficient, Device
+from .cycles import PARAM_BYTES, Cycles, Lanes, Port, cycles, traffic
 from .workload import Layers
 
-PIPELINE_CYCLES = 24  # from the first operands of a layer to its first result, and the hand-over
-FILTER_BYTES = 8  # a filter's bias and requantisation factor, 32 bits each
-
-
-@dataclass(frozen=True)
-class Cycles:
-    """Where the cycles of layers go, float64 (..., layers). `total` is of compute and traffic the
-    longer, since double buffering overlaps them, and the start that nothing overlaps."""
-
-    compute: np.ndarray
-    weights: np.ndarray
-    features: np.ndarray
-    start: np.ndarray
-    total: np.ndarray
+SLOTS = 32  # filter groups whose parameters are kept (as in rtl/shape.py)
+BROAD = 4  # bytes: a wider output buffer of more than one plane is put into block RAM
+# Flip-flops that change in a cycle: the fraction that always does, and for each product and beat.
+# Fitted to data/activity.csv by benchmarks/activity.py.
+FLIPS = (0.0323, 5.68, 397.0)
 
 
 @dataclass(frozen=True)
 class Resources:
-    """DSP blocks, block RAMs and LUTs (ALMs) of accelerators, int64 (...)."""
+    """DSP blocks, block RAMs, LUTs (ALMs) and flip-flops of accelerators, int64 (...)."""
 
     dsp: np.ndarray
     bram: np.ndarray
     lut: np.ndarray
+    ff: np.ndarray
+
+
+class Activity(NamedTuple):
+    """What happens in a mean clock cycle, (...): flip-flops that change, products, accesses of
+    block RAMs, bits over the memory port."""
+
+    flips: np.ndarray
+    products: np.ndarray
+    accesses: np.ndarray
+    bits: np.ndarray
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of `n` whole designs, (n,): `cycles`, `clock_mhz`, `latency_ms` of one image, and
-    mean `power_w` while it computes."""
+    """Figures of `n` whole designs, (n,): `cycles`, `clock_mhz`, `latency_ms` of one image, mean
+    `power_w` while it computes, and the factor `power_within` which the true power is with 90 %."""
 
     cycles: np.ndarray
     clock_mhz: np.ndarray
     latency_ms: np.ndarray
     power_w: np.ndarray
+    power_within: np.ndarray
 
     @property
     def energy_mj(self) -> np.ndarray:
@@ -63,77 +69,42 @@ def port_rate(device: Device) -> float:
     return device.port_bits / 8 * device.port_efficiency
 
 
-def compute_cycles(layers: Layers, acc: Accelerator | Accelerators) -> np.ndarray:
-    """Cycles of the multipliers: each takes one (filter, channel, pixel) of a group a cycle.
-
-    A last group that is not full costs as much as a full one (Fan et al., ASP-DAC 2022, eq. 1).
-    """
-    groups = _ceil(layers.filters, acc.pf) * _ceil(layers.channels, acc.pc) * layers.repeat
-    return np.asarray(groups * _ceil(layers.height * layers.width, acc.pv) * layers.taps)
-
-
-def traffic_bytes(layers: Layers, acc: Accelerator | Accelerators) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes of weights and of feature maps that a layer moves over the memory port.
-
-    One half of a buffer holds the tile being used. Either weights stay and the input is read once
-    for each tile of weights, or the input stays and weights are read once for each tile of the
-    input; the cheaper order is taken. (The two reuse orders of Zhang et al., FPGA 2015, section 4.)
-    """
-    one = layers.once
-    weights, inputs = one.weights + FILTER_BYTES * one.filters, one.inputs
-    weight_tiles = _ceil(weights, acc.weight_kib * 512)
-    input_tiles = _ceil(inputs, acc.feature_kib * 512)
-    stay = weights + inputs * weight_tiles <= weights * input_tiles + inputs
-    moved_weights = np.where(stay, weights, weights * input_tiles)
-    moved_inputs = np.where(stay, inputs * weight_tiles, inputs)
-    moved_outputs = one.outputs * (1 + one.residual)  # the sum reads a map once more
-    return moved_weights * layers.repeat, (moved_inputs + moved_outputs) * layers.repeat
-
-
-def cycles(layers: Layers, acc: Accelerator | Accelerators, device: Device) -> Cycles:
-    """Cycles of each layer by cause; absent layers cost none.
-
-    The engine has no mode for grouped convolutions: each group is run as one of its own, with a
-    start of its own.
-    """
-    rate = port_rate(device)
-    weights, features = traffic_bytes(layers, acc)
-    compute = compute_cycles(layers, acc).astype(np.float64)
-    # Nothing overlaps the very first tile: one group of filters and the rows under one kernel.
-    first_weights = np.minimum(layers.filters, acc.pf) * layers.channels * layers.taps
-    first_rows = layers.channels * layers.in_width * np.minimum(layers.kernel, layers.in_height)
-    start = (layers.filters > 0) * ((first_weights + first_rows) / rate + PIPELINE_CYCLES)
-    start = start * layers.repeat
-    total = np.maximum(compute, (weights + features) / rate) + start
-    return Cycles(compute, weights / rate, features / rate, start, total)
-
-
 def resources(acc: Accelerator | Accelerators, device: Device) -> Resources:
-    """DSP, block RAM and LUT of the engine.
+    """DSP, block RAM, LUT and flip-flops of the engine.
 
-    DSP: one for `products_per_dsp` products, and two for the 32-bit requantisation product. Block
-    RAM: a buffer is as wide as one cycle reads, so many blocks side by side, each as deep as
-    needed; a narrow one packs several words in a block's row; two blocks for the port's queues.
-    LUT: control, adders a product, accumulators a lane.
+    DSP: one for `products_per_dsp` products, and one for each result requantised at once. Block
+    RAM: each bank of weights and of maps is as wide as the memory port, and as deep as needed; the
+    parameters of filters that share a requantisation have one each, and a broad output buffer has
+    one. LUT and flip-flops are counted by part: the engine, its products, its accumulators (PF x
+    PV), its pixels and the results that are requantised at once.
     """
-    products = np.asarray(acc.pf * acc.pc * acc.pv)
-    dsp = _ceil(products, device.products_per_dsp) + 2
-    bram = (
-        _blocks(acc.weight_kib, acc.pf * acc.pc, device)
-        + _blocks(acc.feature_kib, acc.pc * acc.pv, device)
-        + 2
-    )
-    lanes = acc.pf * acc.pv
-    lut = device.lut_base + device.lut_per_product * products + device.lut_per_lane * lanes
-    return Resources(dsp, np.asarray(bram), np.asarray(np.ceil(lut), np.int64))
+    port = Port.of(device)
+    lanes = Lanes.of(acc, port)
+    products, sums = np.asarray(acc.pf * acc.pc * acc.pv), np.asarray(acc.pf * acc.pv)
+    at_once = lanes.at_once
+    wide = -(-8 * port.bytes // device.bram_bits_wide)
+    deep = int(device.bram_kbit * 1024) // device.bram_bits_wide
+    bram = lanes.word_beats * _ceil(lanes.ring, deep) * wide
+    bram = bram + acc.pv * lanes.banks * _ceil(2 * lanes.strip, deep) * wide
+    parameters = _ceil(SLOTS * np.asarray(acc.pf), at_once * deep)
+    parameters = parameters * -(-8 * PARAM_BYTES // device.bram_bits_wide)
+    bram = bram + np.where(at_once < acc.pf, at_once * parameters, 0)
+    out_bytes = np.minimum(acc.pf, port.bytes)
+    bram = bram + np.where((lanes.streams > 1) & (out_bytes > BROAD), wide, 0)
+    one = np.ones_like(products)
+    lut = np.stack([one, products, sums, acc.pv * one, at_once], axis=-1) @ device.lut_parts
+    ff = np.stack([one, products, sums, acc.pc * acc.pv * one, at_once], axis=-1) @ device.ff_parts
+    dsp = _ceil(products, device.products_per_dsp) + at_once
+    return Resources(*(np.asarray(np.rint(np.round(n, 6)), np.int64) for n in (dsp, bram, lut, ff)))
 
 
 def fits(acc: Accelerators, device: Device) -> np.ndarray:
-    """Whether the device holds each accelerator, boolean (n,)."""
-    need = resources(acc, device)
-    return np.asarray(
-        (need.dsp <= device.dsp) & (need.bram <= device.bram) & (need.lut <= device.lut)
-    )
+    """Whether the engine can be built so, and the device holds it, boolean (n,)."""
+    need, port = resources(acc, device), Port.of(device)
+    lanes = Lanes.of(acc, port)
+    built = (acc.pf * acc.pc >= port.bytes) & (lanes.ring >= 16) & (lanes.strip >= 64)
+    held = (need.dsp <= device.dsp) & (need.bram <= device.bram) & (need.lut <= device.lut)
+    return np.asarray(built & held)
 
 
 def clock_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:
@@ -143,6 +114,67 @@ def clock_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:
     """
     doublings = np.log2(np.maximum(acc.pf * acc.pc * acc.pv, 16) / 16)
     return np.maximum(device.clock_mhz - device.clock_slope_mhz * doublings, 1.0)
+
+
+def activity(
+    layers: Layers, acc: Accelerators, device: Device, spent: Cycles, need: Resources
+) -> Activity:
+    """What happens in a mean cycle of a network, (n,), given the cycles that its layers take.
+
+    A multiplier at work takes a product each cycle, and a word from each bank of weights and maps;
+    what crosses the memory port is written to or read from one of those.
+    """
+    port = Port.of(device)
+    lanes = Lanes.of(acc, port)
+    total = spent.total.sum(axis=-1)
+    busy = spent.compute.sum(axis=-1) / total
+    moved = sum(part.sum(axis=-1) for part in traffic(layers, column(acc), port)) / total
+    wide = -(-8 * port.bytes // device.bram_bits_wide)
+    accesses = wide * (busy * (lanes.word_beats + acc.pv * lanes.banks) + moved / port.bytes)
+    products = busy * acc.pf * acc.pc * acc.pv
+    flips = FLIPS[0] * need.ff + FLIPS[1] * products + FLIPS[2] * moved / port.bytes
+    return Activity(flips, products, accesses, 8 * moved)
+
+
+def coefficients(device: Device) -> Sequence[Coefficient]:
+    """The coefficients of `power_parts`, in its order."""
+    return (device.static_w, device.clock_pj, device.flip_pj, device.mac_pj, device.bram_pj,
+            device.memory_pj_bit)  # fmt: skip
+
+
+def power_parts(
+    flip_flops: np.ndarray, clock: np.ndarray, active: Activity, device: Device
+) -> np.ndarray:
+    """Mean power in W, (n, 6): static, clocks, flip-flops that change with what they drive,
+    products, block RAMs, memory. `clock` is in MHz; pJ times MHz are 1e-6 W."""
+    counts = np.stack([flip_flops * np.ones_like(clock), *active], axis=-1)
+    energies = np.array([each.value for each in coefficients(device)[1:]])
+    dynamic = counts * energies * np.asarray(clock)[..., None] * 1e-6
+    static = np.full((*dynamic.shape[:-1], 1), device.static_w.value)
+    return np.concatenate([static, dynamic], axis=-1)
+
+
+def power_within(parts: np.ndarray, device: Device) -> np.ndarray:
+    """The factor within which the true power is with 90 %, (n,), of the parts (n, 6).
+
+    Each coefficient is taken as log-normal and independent of the others; to first order the
+    variance of the sum's logarithm is that of its parts, weighted by the squares of their shares.
+    """
+    spread = np.log([each.within for each in coefficients(device)])
+    share = parts / parts.sum(axis=-1, keepdims=True)
+    return np.asarray(np.exp(np.sqrt(((share * spread) ** 2).sum(axis=-1))))
+
+
+def figures(
+    layers: Layers, acc: Accelerators, device: Device, spent: Cycles | None = None
+) -> Figures:
+    """Figures of `n` designs: row i of the layers, (n, layers), on accelerator i; `spent` if the
+    cycles are known already."""
+    spent = spent or cycles(layers, column(acc), Port.of(device))
+    total, clock, need = spent.total.sum(axis=-1), clock_mhz(acc, device), resources(acc, device)
+    parts = power_parts(need.ff, clock, activity(layers, acc, device, spent, need), device)
+    within = power_within(parts, device)
+    return Figures(total, clock, total / clock * 1e-3, parts.sum(axis=-1), within)
 
 
 def roofline_ms(layers: Layers, acc: Accelerators, device: Device) -> np.ndarray:
@@ -157,39 +189,9 @@ def roofline_ms(layers: Layers, acc: Accelerators, device: Device) -> np.ndarray
 def simple_w(acc: Accelerators, device: Device) -> np.ndarray:
     """Power in W if all multipliers were always busy, (n,): a prior mean for power."""
     products = acc.pf * acc.pc * acc.pv
-    return np.asarray(device.static_w + products * device.mac_pj * clock_mhz(acc, device) * 1e-6)
-
-
-def power_w(layers: Layers, acc: Accelerators, device: Device, spent: Cycles) -> np.ndarray:
-    """Mean power in W of one image after another, (n,), given the cycles that they take.
-
-    Static power; energy of the operations that this network makes, over its latency; and power of
-    clocked logic and block RAM. Buffers are read PF x PC + PC x PV bytes a compute cycle.
-    """
-    bits = (spent.weights + spent.features).sum(axis=-1) * port_rate(device) * 8
-    reads = spent.compute.sum(axis=-1) * (acc.pf * acc.pc + acc.pc * acc.pv)
-    energy = bits * device.memory_pj_bit + reads * device.sram_pj_byte
-    energy += layers.macs.sum(axis=-1) * device.mac_pj
-    need = resources(acc, device)
-    clocked = need.lut * device.lut_pj_cycle + need.bram * device.bram_pj_cycle
-    pj_cycle = energy / spent.total.sum(axis=-1) + clocked
-    return np.asarray(device.static_w + pj_cycle * clock_mhz(acc, device) * 1e-6)
-
-
-def figures(layers: Layers, acc: Accelerators, device: Device) -> Figures:
-    """Figures of `n` designs: row i of the layers, (n, layers), on accelerator i."""
-    spent = cycles(layers, column(acc), device)
-    total, clock = spent.total.sum(axis=-1), clock_mhz(acc, device)
-    return Figures(total, clock, total / clock * 1e-3, power_w(layers, acc, device, spent))
+    pj_cycle = products * device.mac_pj.value
+    return np.asarray(device.static_w.value + pj_cycle * clock_mhz(acc, device) * 1e-6)
 
 
 def _ceil(value: np.ndarray, by: np.ndarray | int) -> np.ndarray:
     return np.asarray(-(-value // by))
-
-
-def _blocks(kib: np.ndarray | int, bytes_wide: np.ndarray | int, device: Device) -> np.ndarray:
-    packed = np.maximum(device.bram_bits_wide // 8 // np.asarray(bytes_wide), 1)  # words in a row
-    deep = int(device.bram_kbit * 1024) // device.bram_bits_wide * packed
-    words = _ceil(np.asarray(kib) * 1024, bytes_wide)
-    wide = _ceil(np.asarray(bytes_wide) * 8, device.bram_bits_wide)
-    return np.asarray(wide * _ceil(words, deep))

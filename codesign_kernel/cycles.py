@@ -16,6 +16,7 @@ from .workload import Layers
 
 BURST = 16  # beats of one memory command, at most (as in rtl/shape.py)
 PARAM_BYTES = 8  # a filter's bias and requantisation factor
+TASK_BYTES = 64
 TASK = 12  # control states of a task, but for its lanes, groups, latency and drain
 GROUP = 4  # control states of a filter group
 FIRST = 20  # until the first task has been read, besides twice the memory's latency
@@ -71,6 +72,7 @@ class Cycles:
 class Lanes(NamedTuple):
     """Sizes of the engine that follow from its accelerator and port, as in rtl/shape.py."""
 
+    at_once: np.ndarray  # results requantised in a cycle
     drain: np.ndarray  # cycles to requantise the results of one step
     latency: np.ndarray  # from a step to its sum
     streams: np.ndarray  # planes and lanes written side by side
@@ -90,7 +92,7 @@ class Lanes(NamedTuple):
         banks = np.maximum(1, pc // port.bytes)
         planes = np.maximum(1, pf // out_bytes)
         return cls(
-            _ceil(pf * pv, at_once), 6 + np.ceil(np.log2(pc)), pv * planes, planes,
+            at_once, _ceil(pf * pv, at_once), 6 + np.ceil(np.log2(pc)), pv * planes, planes,
             _ceil(pf * pc, port.bytes), pf * max(1, PARAM_BYTES // port.bytes),
             np.maximum(1, np.asarray(acc.weight_kib) * 1024 // (pf * pc)),
             np.maximum(1, np.asarray(acc.feature_kib) * 512 // (pv * banks * port.bytes)), banks,
@@ -109,6 +111,7 @@ class Work(NamedTuple):
     first_beats: np.ndarray  # of the input map, that the first output row must have
     all_beats: np.ndarray  # of the input map, in a tile
     burst: np.ndarray  # beats in a command of these
+    fits: np.ndarray  # whether the buffers hold a filter group, and the rows under a kernel
 
 
 def work(layers: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
@@ -143,7 +146,33 @@ def work(layers: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
         _ceil(one.filters, acc.pf), depth * np.where(pooled, before, one.taps),
         depth * np.where(pooled, 1, one.taps), tiles * there, rows * one.width, rows,
         first * planes, count * planes, np.minimum(chunk, BURST),
+        (depth * np.where(pooled, 1, one.taps) <= lanes.ring) & (most >= 1)
+        & (np.maximum(down, np.where(pooled, width, 0)) <= 64) & (np.maximum(height, width) < 1024),
     )  # fmt: skip
+
+
+def runs(layers: Layers, acc: Accelerator | Accelerators, port: Port) -> np.ndarray:
+    """Whether the engine can run each layer, boolean (..., layers): its compiler refuses others."""
+    return np.asarray(work(layers, acc, port).fits | (layers.filters == 0))
+
+
+def traffic(
+    layers: Layers, acc: Accelerator | Accelerators, port: Port
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes of weights and of maps over the memory port, (..., layers).
+
+    Each tile reads its task and all weights, with the filters' parameters; a residual is added from
+    the buffer.
+    """
+    lanes, loops = Lanes.of(acc, port), work(layers, acc, port)
+    weights = loops.groups * loops.tiles * (loops.words * lanes.word_beats + lanes.param_beats)
+    weights = weights + loops.tiles * (TASK_BYTES // port.bytes)
+    written = _ceil(layers.filters, np.minimum(acc.pf, port.bytes)) * layers.height * layers.width
+    maps = loops.tiles * loops.all_beats + written
+    return tuple(  # type: ignore[return-value]
+        np.where(layers.filters > 0, beats * port.bytes * layers.repeat, 0)
+        for beats in (weights, maps)
+    )
 
 
 def write_cycles(layers: Layers, acc: Accelerator | Accelerators, port: Port, loops: Work,

@@ -14,7 +14,7 @@ import ipywidgets
 import numpy as np
 import pandas as pd
 
-from . import charts, cost, live
+from . import charts, cost, live, routed
 from .design import Design
 from .errors import InputError
 from .explore import Constraints, tabulate
@@ -234,7 +234,8 @@ class Dashboard:
     def _describe(self) -> str:
         row, design, device = self.row, self.design, self.cloud.device
         acc = design.accelerator
-        clock = float(cost.clock_mhz(acc, device))
+        there = acc in routed.engines(device)
+        clock = routed.figures(acc, device)["clock_mhz"] if there else cost.clock_mhz(acc, device)
         rows = [
             ("Accuracy", "accuracy", "%", 2, self._from("accuracy", "")),
             ("Latency", "latency_ms", "ms", 4, self._from("latency_ms", device.name)),
@@ -254,7 +255,7 @@ class Dashboard:
             f"<dl><dt>Architecture</dt><dd>{_stages(design.architecture)}</dd>"
             f"<dt>Accelerator</dt><dd>{acc.pf} filters × {acc.pc} channels × {acc.pv} pixels a "
             f"cycle; weight buffer {acc.weight_kib} KiB, feature buffer {acc.feature_kib} KiB; "
-            f"{clock:.0f} MHz, modelled</dd>"
+            f"{float(clock):.0f} MHz, {'measured' if there else 'modelled'}</dd>"
             f"<dt>Device</dt><dd>{escape(device.label)}</dd>"
             f"<dt>As text</dt><dd><code>{escape(str(design))}</code></dd></dl>"
         )

@@ -3,7 +3,8 @@
 An evolutionary search in the manner of NSGA-II (Deb et al., IEEE TEC 2002), vectorised over whole
 populations: designs that break constraints rank by how much they do, behind all that break none;
 those rank by front and then by crowding. Objectives: accuracy up, latency and power down. DSP,
-block RAM and LUT are exact for an accelerator, so accelerators beyond them never enter.
+block RAM and LUT are known for an accelerator, so accelerators beyond them never enter, and neither
+do networks that an accelerator's buffers cannot run.
 """
 
 from collections.abc import Sequence
@@ -162,11 +163,13 @@ def _search(predictors: Predictors, name: str, grid: Accelerators, constraints: 
     genomes = np.concatenate([space.sample(POPULATION - 2, rng), np.stack(space.extremes())])
     drawn = rng.integers(0, len(grid), POPULATION)
     population = _unseen(np.column_stack([genomes, drawn]), seen)
+    population = population[predictors.runs(population[:, :-1], grid[population[:, -1]], name)]
     means = predictors.means(population[:, :-1], grid[population[:, -1]], name)
     considered = [population], [means]
     for _ in trange(generations, desc=f"explore {name}", unit="generation"):
         parents = population[rng.integers(0, len(population), (2, POPULATION))]
         children = _unseen(_children(space, parents, len(grid), rng), seen)
+        children = children[predictors.runs(children[:, :-1], grid[children[:, -1]], name)]
         if len(children) == 0:  # a small space is soon exhausted
             continue
         fresh = predictors.means(children[:, :-1], grid[children[:, -1]], name)

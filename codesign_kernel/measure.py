@@ -1,25 +1,23 @@
 """Phase 2: measure designs over the space, once each, and fit the predictors to them.
 
-A meter turns a design into figures. `Closed` is the closed form of `cost.py`, whose figures are
-`modelled`; measurements of real hardware enter through the same interface.
+A design is measured once by each method; rows are stored as they come.
 """
 
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import baselines, cost, files
-from .accelerator import Accelerator, Accelerators
+from . import baselines, cycles, routed
+from .accelerator import Accelerator, Accelerators, Device
 from .design import Design
 from .errors import InputError
 from .explore import Constraints, usable
+from .meters import CLOSED_FORM, MODELLED, SIMULATION, Accuracy, Meter, supernet_method
 from .predict import (
     QUANTITIES,
     Predictors,
@@ -33,76 +31,7 @@ from .store import Key
 from .study import LEAST, Study
 from .workload import layers_of, totals
 
-CLOSED_FORM = "closed form 1"
 STRATA = 10
-
-
-class Meter(Protocol):
-    """Something that measures designs: `source` is the word shown, `method` identifies it."""
-
-    @property
-    def source(self) -> str:
-        """The word a person sees: measured or modelled."""
-
-    @property
-    def method(self) -> str:
-        """How it was obtained; a design is measured once by each method."""
-
-    def measure(self, key: Key) -> dict[str, float]:
-        """Return the quantities of one design, by name."""
-
-
-@dataclass(frozen=True)
-class Closed:
-    """Hardware figures by the closed form of `cost.py`."""
-
-    study: Study
-    source: str = "modelled"
-    method: str = CLOSED_FORM
-
-    def measure(self, key: Key) -> dict[str, float]:
-        """Return cycles, clock_mhz, latency_ms, power_w, energy_mj, dsp, bram and lut."""
-        design = Design.parse("@".join(key))
-        device = self.study.device(design.device)
-        layers = layers_of(self.study.space, self.study.space.encode(design.architecture)[None])
-        acc = Accelerators.of([design.accelerator])
-        figures, need = cost.figures(layers, acc, device), cost.resources(acc, device)
-        names = ("cycles", "clock_mhz", "latency_ms", "power_w", "energy_mj")
-        values = {name: float(getattr(figures, name)[0]) for name in names}
-        return values | {name: float(getattr(need, name)[0]) for name in ("dsp", "bram", "lut")}
-
-
-class Accuracy:
-    """Accuracy of subnets with the supernet's weights, on the validation images."""
-
-    source = "measured"
-
-    def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
-        from . import datasets, train  # torch is loaded only where networks run
-
-        path = study.supernet_path
-        if not path.exists():
-            raise InputError(f"{path} does not exist: run `codesign train` on this study first.")
-        self.dataset = datasets.load(
-            study.dataset, folder=folder, download=download, shape=study.space.input
-        )
-        self.supernet = train.load_supernet(path)
-        if self.supernet.space != study.space:
-            raise InputError(f"{path} is of another space than {study.space.name} of this study.")
-        self.calibration = train.calibration_images(self.dataset)
-        self.method = f"{_supernet(path)} on {len(self.dataset.validation)} validation images"
-
-    def measure(self, key: Key) -> dict[str, float]:
-        """Return the accuracy in % of the architecture."""
-        from . import train
-
-        network = train.subnet(self.supernet, Architecture.parse(key[0]), self.calibration)
-        return {"accuracy": train.accuracy(network, self.dataset.validation)}
-
-
-def _supernet(path: Path) -> str:
-    """What the methods that measure with this supernet begin with: other weights, other figures."""
-    return f"supernet {files.digest(path)}"
 
 
 def stratified(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
@@ -129,8 +58,14 @@ def stratified(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
     return pool[np.argsort(turn, kind="stable")[:n]]
 
 
-def plan(study: Study, architectures: int, designs: int) -> tuple[list[Key], list[Key]]:
-    """Return what to measure: architectures for accuracy, and `designs` designs of each device."""
+def plan(
+    study: Study, architectures: int, designs: int, engines: int = 4
+) -> tuple[list[Key], list[Key]]:
+    """Return what to measure: architectures for accuracy, and `designs` designs of each device.
+
+    Those of a device on which engines were placed and routed are on `engines` of these, spread over
+    their sizes; those of another are on any that it holds. All can be run.
+    """
     space = study.space
     genomes = stratified(space, architectures, np.random.default_rng([study.seed, 4]))
     accuracy = [(str(space.decode(genome)), "", "") for genome in genomes]
@@ -139,13 +74,23 @@ def plan(study: Study, architectures: int, designs: int) -> tuple[list[Key], lis
         rng = np.random.default_rng([study.seed, 5, i])
         genomes = stratified(space, designs, rng)
         genomes = np.resize(genomes, (designs, genomes.shape[1]))  # a tiny space repeats
-        grid = usable(device, Constraints())
-        picked = list(grid[rng.integers(0, len(grid), designs)])
-        hardware += [
-            (str(space.decode(genome)), str(accelerator), device.name)
-            for genome, accelerator in zip(genomes, picked, strict=True)
-        ]
+        grid = _engines(device, engines)
+        layers, port = layers_of(space, genomes), cycles.Port.of(device)
+        runs = [cycles.runs(layers, acc, port).all(axis=1) for acc in grid]
+        picked = np.where(np.array(runs).T, rng.random((designs, len(grid))), -1.0)
+        for genome, draws in zip(genomes, picked, strict=True):
+            if draws.max() >= 0:
+                key = (str(space.decode(genome)), str(grid[int(draws.argmax())]), device.name)
+                hardware.append(key)
     return accuracy, list(dict.fromkeys(hardware))
+
+
+def _engines(device: Device, most: int) -> list[Accelerator]:
+    there = routed.engines(device) if routed.measurable(device) else []
+    if there:
+        places = np.linspace(0, len(there) - 1, min(most, len(there))).round().astype(int)
+        return [there[place] for place in places]
+    return list(usable(device, Constraints()))
 
 
 def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
@@ -159,7 +104,8 @@ def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
             began = time.perf_counter()
             values = meter.measure(key)
             seconds = time.perf_counter() - began
-            study.store.add(connection, key, values, meter.method, meter.source, seconds)
+            sources = {name: "modelled" if name in MODELLED else meter.source for name in values}
+            study.store.add(connection, key, values, meter.method, sources, seconds)
     return len(pending)
 
 
@@ -187,16 +133,17 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
         )
     last = {each: i for i, each in enumerate(origins)}
     enough = [each for each, size in sizes.items() if size >= LEAST]
-    source, method = max(enough, key=lambda each: (each[0] == "measured", last[each]))
+    source, method = max(enough, key=lambda each: (each[1] != CLOSED_FORM, last[each]))
     chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
     return chosen.reset_index(drop=True)
 
 
 def _is_past(study: Study, method: str) -> bool:
-    """Whether the method is of a supernet or closed form that is not the study's any more."""
+    """Whether the method is of a supernet, engine or closed form that is not there any more."""
     if method.startswith("supernet ") and study.supernet_path.exists():
-        return not method.startswith(_supernet(study.supernet_path))
-    return method.startswith("closed form ") and method != CLOSED_FORM
+        return not method.startswith(supernet_method(study.supernet_path))
+    kinds = (CLOSED_FORM, SIMULATION)
+    return method not in kinds and method.startswith(tuple(kind[:-1] for kind in kinds))
 
 
 def inputs(
@@ -208,7 +155,13 @@ def inputs(
         return accuracy_features(study.space, genomes)
     acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
     layers = layers_of(study.space, genomes)
-    return hardware_features(quantity, layers, acc, study.devices[device])
+    X, names = hardware_features(layers, acc, study.devices[device], _measured(frame))
+    return X[quantity], names
+
+
+def _measured(frame: pd.DataFrame) -> bool:
+    """Whether rows of `rows` are more than the closed form."""
+    return bool(frame["method"].iloc[0] != CLOSED_FORM)
 
 
 def fit(study: Study) -> pd.DataFrame:
@@ -230,6 +183,8 @@ def fit(study: Study) -> pd.DataFrame:
         model.fit(X, y)
         if hardware:
             predictors.hardware[quantity, device] = model
+            if _measured(frame):
+                predictors.measured.add(device)
         report = baselines.compare(X, y, prior=0 if hardware else None, log=hardware)
         report.insert(0, "model", report.index)
         left_out = np.abs(model.leave_one_out()[0] - y).mean()
@@ -264,13 +219,13 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
         found: dict[str, tuple[float, str]] = {}
         full = (str(design.architecture), str(design.accelerator), design.device)
         for meter in meters:
-            key = full if isinstance(meter, Closed) else (full[0], "", "")
+            key = (full[0], "", "") if isinstance(meter, Accuracy) else full
             measure(study, meter, [key], f"verify {design.id}")
             stored = study.store.rows().set_index(
                 ["architecture", "accelerator", "device", "method"]
             )
-            row = stored.loc[[(*key, meter.method)]].iloc[0]
-            found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}
+            for _, row in stored.loc[[(*key, meter.method)]].iterrows():
+                found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}
         for quantity in QUANTITIES:
             row = predicted.iloc[i]
             value, source = found[quantity]

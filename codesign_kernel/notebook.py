@@ -23,6 +23,7 @@ from .charts import alt
 from .errors import InputError, choice
 from .explore import SIGNS
 from .files import read_arrays
+from .meters import Accuracy
 from .predict import Predictors
 from .space import Architecture, Genomes, SearchSpace
 from .study import Study, open_study
@@ -114,7 +115,7 @@ def macs(space: SearchSpace, architectures: Iterable[str]) -> np.ndarray:
     return totals(space, np.stack(genomes))[0]
 
 
-def accuracies(opened: Study, meter: measure.Accuracy, genomes: Genomes) -> np.ndarray:
+def accuracies(opened: Study, meter: Accuracy, genomes: Genomes) -> np.ndarray:
     """Return accuracies in %, (n,), of genomes (n, genes), and measure those not stored yet."""
     names = [str(opened.space.decode(genome)) for genome in genomes]
     measure.measure(opened, meter, [(text, "", "") for text in names], "accuracy")

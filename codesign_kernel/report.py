@@ -72,8 +72,9 @@ def report(
 {acc.feature_kib} KiB of feature buffer.</p>
 <h2>Predicted</h2>
 <p>By Gaussian processes fitted to the study's designs; the interval is meant to hold 90 % of the
-time. Latency and power rest on modelled figures: no board was measured, and power may be off by
-half.</p>
+time. Latency rests on {_latency_source(study, design.device)}; its interval includes what is not
+known of a clock before place and route. Power rests on a model, and its interval includes the
+uncertainty of the published coefficients: no board was measured.</p>
 {_table(["Quantity", "Predicted", "90 % interval", "Unit"], forecast)}
 <h2>Measured</h2>
 <p>Top-1 accuracy. Nothing was selected on the test images.</p>
@@ -94,6 +95,12 @@ half.</p>
 {study.seed}. {escape(device.source)}</p>
 </body></html>
 """
+
+
+def _latency_source(study: Study, device: str) -> str:
+    rows = study.fit_report().query("quantity == 'latency_ms' and device == @device")
+    kinds = {"measured": "measured designs, in simulation and by place and route"}
+    return kinds.get(str(rows["source"].iloc[0]), "modelled designs")
 
 
 def _number(value: object) -> str:

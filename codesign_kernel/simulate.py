@@ -8,12 +8,15 @@ cycles after the command at the earliest; a burst moves a beat a cycle, and then
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
+from .accelerator import Device
 from .errors import InputError, integer
 from .integer import of_layers
 from .program import Program, compile_network
@@ -55,6 +58,13 @@ class MemoryModel:
         if self.refresh_every == 0:
             return burst
         return burst * (1 - self.refresh_cycles / self.refresh_every)
+
+
+def memory_of(device: Device) -> MemoryModel:
+    """Return the default memory, with as much lost between bursts as the device's port loses."""
+    default = MemoryModel()
+    open_part = 1 - default.refresh_cycles / default.refresh_every
+    return replace(default, gap=max(0, round(BURST * (open_part / device.port_efficiency - 1))))
 
 
 IDEAL = MemoryModel(latency=4, gap=0, refresh_every=0, refresh_cycles=0)
@@ -107,6 +117,13 @@ def build(shape: Shape) -> Path:
             path.chmod(0o755)
 
     return cached("engine", "\n".join(about), make)
+
+
+def build_many(shapes: Sequence[Shape], workers: int = 1) -> None:
+    """Make the simulators of engines, `workers` at once. Raises InputError as `build` does."""
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in tqdm(pool.map(build, shapes), "compile engines", len(shapes), unit="engine"):
+            pass
 
 
 def _runtime() -> Path:

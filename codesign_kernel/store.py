@@ -7,7 +7,7 @@ word a person sees: measured or modelled.
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -76,17 +76,24 @@ class Store:
         key: Key,
         quantities: dict[str, float],
         method: str,
-        source: str,
+        sources: str | Mapping[str, str],
         seconds: float,
     ) -> None:
         """Store the quantities of one design, all or none; a row that is there already stays.
 
-        Raises InputError if a value is not a finite number or the source not a known one.
+        `sources` is the source of all quantities, or has that of each. Raises InputError if a value
+        is not a finite number or a source not a known one.
         """
-        choice("source of a measurement", source, SOURCES)
+        if isinstance(sources, str):
+            sources = dict.fromkeys(quantities, sources)
+        for source in sources.values():
+            choice("source of a measurement", source, SOURCES)
         for quantity, value in quantities.items():
             number(f"{quantity} of {'@'.join(key)}", value, -math.inf)
-        rows = [(*key, name, method, value, source, seconds) for name, value in quantities.items()]
+        rows = [
+            (*key, name, method, value, sources[name], seconds)
+            for name, value in quantities.items()
+        ]
         with connection:
             connection.executemany(
                 "INSERT INTO measurement VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -102,7 +109,7 @@ class Store:
             return {(row[0], row[1], row[2]) for row in connection.execute(query, [method])}
 
     def rows(self) -> pd.DataFrame:
-        """Return a row for each design and method, in the order they were stored.
+        """Return a row for each design, method and source, in the order they were stored.
 
         Columns: architecture, accelerator, device, method, source, then the quantities. Raises
         InputError if nothing was measured yet.

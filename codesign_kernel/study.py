@@ -21,12 +21,14 @@ import pandas as pd
 
 from . import __version__, cost, errors
 from .accelerator import Accelerator, Accelerators, Device, device_of
+from .cycles import Port, cycles, traffic
 from .design import Design
 from .errors import InputError
 from .explore import SIGNS, Constraints, Designs, Exploration, table, usable
 from .files import read_arrays, read_json, write_arrays, write_json
 from .pareto import front
 from .predict import QUANTITIES, Predictors
+from .simulate import CAUSES
 from .space import SearchSpace, space_of, to_table
 from .store import Store
 from .workload import layers_of
@@ -82,6 +84,7 @@ class Study:
         for name, model in fitted.items():
             parts, about[name] = model.to_arrays()
             arrays |= {f"{name}/{part}": array for part, array in parts.items()}
+        about["measured"] = sorted(predictors.measured)
         write_arrays(self.root / "predictors.safetensors", arrays, about)
         write_json(self.root / "fit.json", {"version": __version__, "quantities": report})
 
@@ -103,7 +106,8 @@ class Study:
         try:
             with np.errstate(all="ignore"):  # damaged ones overflow, and are found by that
                 hardware = {(q, d): model(f"{q}@{d}") for d in self.devices for q in QUANTITIES[1:]}
-                found = Predictors(self.space, self.devices, model("accuracy"), hardware)
+                measured = {device for device in self.devices if device in about["measured"]}
+                found = Predictors(self.space, self.devices, model("accuracy"), hardware, measured)
                 for device in self.devices:
                     found.means(genome, engine, device)
         except (KeyError, TypeError, ValueError, OverflowError):
@@ -222,19 +226,17 @@ class Study:
         return design
 
     def layers(self, design: Design) -> pd.DataFrame:
-        """Return the design's layers as rows: loop bounds, MACs, bytes moved over the memory port,
-        and modelled cycles by cause."""
+        """Return the design's layers as rows: loop bounds, MACs, and modelled: bytes moved over the
+        memory port, cycles by cause (CAUSES) and in all."""
         layers = layers_of(self.space, self.space.encode(design.architecture)[None])
-        acc, device = Accelerators.of([design.accelerator]), self.device(design.device)
-        spent = cost.cycles(layers, cost.column(acc), device)
-        weights, features = cost.traffic_bytes(layers, cost.column(acc))
+        acc, port = design.accelerator, Port.of(self.device(design.device))
+        spent, (weights, features) = cycles(layers, acc, port), traffic(layers, acc, port)
         columns = {
             "filters": layers.filters, "channels": layers.channels, "height": layers.height,
             "width": layers.width, "kernel": layers.kernel, "stride": layers.stride,
             "residual": layers.residual, "macs": layers.macs, "weight_bytes": weights,
-            "feature_bytes": features, "compute_cycles": spent.compute,
-            "weight_cycles": spent.weights, "feature_cycles": spent.features,
-            "start_cycles": spent.start, "cycles": spent.total,
+            "feature_bytes": features,
+            **{cause: getattr(spent, cause) for cause in CAUSES}, "cycles": spent.total,
         }  # fmt: skip
         frame = pd.DataFrame({name: column[0] for name, column in columns.items()})
         frame.insert(0, "layer", layers.names)

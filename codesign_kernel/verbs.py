@@ -1,6 +1,8 @@
 """What verbs of the command line do and print, where that is more than a few lines of `cli`."""
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +12,19 @@ import pandas as pd
 import typer
 
 from . import cost as closed_form
-from . import synthesize
+from . import measure, meters, routed, simulate, synthesize
 from .accelerator import Accelerator, Accelerators, Device, load_device
+from .cycles import Port, cycles, runs, traffic
+from .design import Design
 from .errors import InputError, integer
 from .networks import Network, load_network, shipped
 from .rtl.shape import Shape
+from .simulate import CAUSES
+from .store import Key
+from .study import Study
 from .workload import Layers
 
-BOTTLENECKS = ("compute", "compute, lanes idle", "weights", "feature maps", "start")
+BOTTLENECKS = ("compute", "compute, lanes idle", "input", "weights", "output", "control")
 _HEADS = ("cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck")
 
 
@@ -96,35 +103,34 @@ def implement(
 def layer_costs(layers: Layers, acc: Accelerator, device: Device) -> pd.DataFrame:
     """Return a row for each of the layers, fields (layers,): `macs`, `weight_bytes` and
     `feature_bytes` moved, cycles by cause and in all, `time_ms`, `utilisation` in % of the
-    multipliers, `bottleneck`, `macs_per_byte` and `gmac_s`. All but the MACs is modelled.
+    multipliers, `bottleneck`, `macs_per_byte`, `gmac_s`, and whether the engine `runs` it. All but
+    the MACs is modelled.
 
-    The bottleneck is compute, the larger part of the memory traffic, or the start, whichever takes
-    longest. Lanes are called idle where compute uses less than half of the multipliers.
+    The bottleneck is what takes most cycles: compute, waiting for input, weights or output, or
+    control. Lanes are called idle where compute uses less than half of the multipliers.
     """
-    spent = closed_form.cycles(layers, acc, device)
-    weights, features = closed_form.traffic_bytes(layers, acc)
+    port = Port.of(device)
+    spent = cycles(layers, acc, port)
+    weights, features = traffic(layers, acc, port)
     clock = float(closed_form.clock_mhz(acc, device))
     lanes, macs = acc.pf * acc.pc * acc.pv, layers.macs
     causes = np.stack(
         [
             spent.compute * (2 * macs >= spent.compute * lanes),
-            spent.compute,
-            (spent.weights + spent.features) * (spent.weights >= spent.features),
-            spent.weights + spent.features,
-            spent.start,
+            *(getattr(spent, cause) for cause in BOTTLENECKS if cause != BOTTLENECKS[1]),
         ]
     )
     return pd.DataFrame(
         {
             "layer": layers.names, "macs": macs, "weight_bytes": weights,
-            "feature_bytes": features, "compute_cycles": spent.compute,
-            "weight_cycles": spent.weights, "feature_cycles": spent.features,
-            "start_cycles": spent.start, "cycles": spent.total,
+            "feature_bytes": features,
+            **{cause: getattr(spent, cause) for cause in CAUSES}, "cycles": spent.total,
             "time_ms": spent.total / clock / 1e3,
             "utilisation": 100 * macs / (spent.total * lanes),
             "bottleneck": np.array(BOTTLENECKS)[causes.argmax(axis=0)],
             "macs_per_byte": macs / (weights + features),
             "gmac_s": macs / spent.total * clock / 1e3,
+            "runs": runs(layers, acc, port),
         }
     )  # fmt: skip
 
@@ -199,10 +205,8 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
     ]  # fmt: skip
     wide = max(len(row[0]) for row in rows)
     print(f"{'layer':<{wide}}" + "".join(f"  {head:>15}" for head in _HEADS[:-1]), "", _HEADS[-1])
-    for name, cycles, time_ms, used, moved, why in rows:
-        line = (
-            f"{name:<{wide}}  {cycles:15,.0f}  {time_ms:15,.4f}  {used:15.1f}  {moved:15,}  {why}"
-        )
+    for name, sums, time_ms, used, moved, why in rows:
+        line = f"{name:<{wide}}  {sums:15,.0f}  {time_ms:15,.4f}  {used:15.1f}  {moved:15,}  {why}"
         print(line.rstrip())
     share = table.groupby("bottleneck")["cycles"].sum().sort_values(ascending=False)
     parts = [f"{100 * part / total['cycles']:.1f} % {why}" for why, part in share.items()]
@@ -216,8 +220,58 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
     ]
     verdict = "fits" if _fits(acc, device) else "DOES NOT FIT"
     print(f"The accelerator {verdict} the device: {', '.join(need)}.")
+    short = table.loc[~table["runs"], "layer"]
+    if len(short):
+        print(
+            f"Its buffers are too small for {len(short)} of {len(table)} layers "
+            f"({short.iloc[0]}{', ...' * (len(short) > 1)}): costed as if they were not."
+        )
     if read.left_out:
         print(f"Not costed: {', '.join(read.left_out)}.")
+
+
+def profile(
+    study: Study, architectures: int, designs: int, engines: int, modelled: bool,
+    folder: Path | None, download: bool,
+) -> None:  # fmt: skip
+    """Measure what `measure.plan` says that the study lacks, and print how much that was."""
+    accuracy, hardware = measure.plan(study, architectures, designs, engines)
+    subnets = meters.Accuracy(study, folder, download)
+    simulated = [
+        key for key in hardware
+        if not modelled and routed.engines(study.device(key[2]))
+    ]  # fmt: skip
+    shapes = {Shape(Accelerator.parse(a), study.device(d).port_bits) for _, a, d in simulated}
+    if shapes:
+        simulate.build_many(sorted(shapes, key=str), os.cpu_count() or 1)
+    jobs: list[tuple[meters.Meter, list[Key], str]] = [
+        (subnets, accuracy, "accuracy"),
+        (meters.Simulated(subnets, study), simulated, "simulated"),
+        (meters.Closed(study), [key for key in hardware if key not in simulated], "modelled"),
+    ]
+    for meter, keys, what in jobs:
+        new = measure.measure(study, meter, keys, what)
+        if keys:
+            print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
+
+
+def verify(
+    study: Study, designs: Sequence[Design], modelled: bool, folder: Path | None, download: bool
+) -> pd.DataFrame:
+    """Return `measure.verify` of designs: those on an ECP5 are simulated, placed and routed."""
+    subnets = meters.Accuracy(study, folder, download)
+    tables = []
+    for design in designs:
+        real = routed.measurable(study.device(design.device)) and not modelled
+        meter = meters.Simulated(subnets, study) if real else meters.Closed(study)
+        tables.append(measure.verify(study, [design], [subnets, meter]))
+    return pd.concat(tables, ignore_index=True)
+
+
+def is_routed(study: Study, text: str) -> bool:
+    """Whether the engine of a design was placed and routed on its device before."""
+    design = study.find(text)
+    return design.accelerator in routed.engines(study.device(design.device))
 
 
 def fit_text(table: pd.DataFrame) -> str:

@@ -87,8 +87,9 @@ def test_sizes_are_those_of_the_engine(text: str, bits: int) -> None:
     acc = Accelerator.parse(text)
     shape, found = rtl.Shape(acc, bits), Lanes.of(acc, Port(bits // 8, 0, 0))
     expected = (
-        shape.drain, shape.latency, shape.streams, shape.pf // shape.out_bytes, shape.word_beats,
-        shape.pf * shape.param_beats, shape.weight_words, shape.strip, shape.banks,
+        shape.po, shape.drain, shape.latency, shape.streams, shape.pf // shape.out_bytes,
+        shape.word_beats, shape.pf * shape.param_beats, shape.weight_words, shape.strip,
+        shape.banks,
     )  # fmt: skip
     assert tuple(float(value) for value in found) == expected
     assert rtl.BURST == BURST

@@ -21,6 +21,7 @@ from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.explore import SIGNS, Constraints, Designs, Exploration
 from codesign_kernel.predict import Predictors
+from codesign_kernel.rtl.shape import Shape
 
 GENERATIONS = 10
 SMALL, LARGE = tiny.DEVICES
@@ -37,11 +38,11 @@ BOUNDS = {
 CASES: list[dict[str, Any]] = [
     {},
     {"max_latency_ms": 0.1},
-    {"max_power_w": 0.17},
+    {"max_power_w": 0.2},
     {"min_accuracy": 88.0},
-    {"max_dsp": 10},
+    {"max_dsp": 17},
     {"max_bram": 12},
-    {"max_latency_ms": 0.3, "max_power_w": 0.18, "min_accuracy": 85, "max_dsp": 18, "max_bram": 20},
+    {"max_latency_ms": 0.3, "max_power_w": 0.2, "min_accuracy": 85, "max_dsp": 18, "max_bram": 20},
 ]
 
 
@@ -61,6 +62,8 @@ def everything(predictors: Predictors) -> Designs:
     """Every design of the small device: all architectures on all accelerators."""
     genomes, grid = tiny.SPACE.enumerate(), tiny.engines(predictors.devices[SMALL])
     row, column = (index.ravel() for index in np.indices((len(genomes), len(grid))))
+    runs = predictors.runs(genomes[row], grid[column], SMALL)
+    row, column = row[runs], column[runs]
     means = [
         predictors.means(genomes[rows], grid[columns], SMALL)
         for rows, columns in zip(np.array_split(row, 20), np.array_split(column, 20), strict=True)
@@ -118,7 +121,7 @@ def test_front_is_all_but_that_of_all_designs(
     bounds, found = CASES[case], searched[case]
     allowed = everything.means[keeps(everything, **bounds)] * SIGNS
     true = best_of(allowed)
-    assert found.considered < len(everything) / 4
+    assert found.considered < len(everything) / 2
     ours = points(found.front)
     low, high = true.min(axis=0), true.max(axis=0)
     reference = np.full(3, 1.1)
@@ -149,7 +152,7 @@ def test_nothing_considered_betters_the_front_and_all_is_counted(
 
 
 def test_a_space_that_can_be_exhausted_is(predictors: Predictors, everything: Designs) -> None:
-    bounds: dict[str, Any] = {"max_dsp": 6.0, "max_bram": 8.0}
+    bounds: dict[str, Any] = {"max_dsp": 9.0, "max_bram": 8.0}
     inside = keeps(everything, **bounds)
     assert 0 < inside.sum() < 2000
     found = search(predictors, generations=300, **bounds)
@@ -325,6 +328,10 @@ def grid_of(name: str) -> list[tuple[str, int, int, int]]:
     rows = []
     for accelerator in device.grid():
         used = cost.resources(accelerator, device)
+        try:
+            Shape(accelerator, device.port_bits)
+        except InputError:
+            continue
         rows.append((str(accelerator), int(used.dsp), int(used.bram), int(used.lut)))
     return rows
 

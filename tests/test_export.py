@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from codesign_kernel import __version__, accelerator, cost, measure, study, train
+from codesign_kernel import __version__, accelerator, cost, measure, meters, study, train
 from codesign_kernel.datasets import Dataset, load
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.export import export, specialised, to_onnx
 from codesign_kernel.files import read_arrays, write_arrays
+from codesign_kernel.simulate import CAUSES
 from codesign_kernel.space import load_space, space_of, to_table
 from codesign_kernel.study import Study
 from codesign_kernel.supernet import Subnet, Supernet, extract, recalibrate
@@ -42,8 +43,8 @@ def fitted(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Study:
     preset = train.Preset(steps=25, batch=32, random=1)
     train.train(SPACE, digits, "quick", 0, opened.supernet_path, preset=preset)
     accuracy, hardware = measure.plan(opened, 10, 10)
-    measure.measure(opened, measure.Accuracy(opened), accuracy, "accuracy")
-    measure.measure(opened, measure.Closed(opened), hardware, "hardware")
+    measure.measure(opened, meters.Accuracy(opened), accuracy, "accuracy")
+    measure.measure(opened, meters.Closed(opened), hardware, "hardware")
     measure.fit(opened)
     return opened
 
@@ -178,9 +179,7 @@ def test_layers_add_up_to_the_whole(folder: Path, design: Design) -> None:
     assert table["cycles"].sum() == pytest.approx(figures.cycles[0])
     content = json.loads((folder / "design.json").read_text())
     assert content["modelled_cycles"] == pytest.approx(figures.cycles[0])
-    overlapped = table[["weight_cycles", "feature_cycles"]].sum(axis=1)
-    parts = np.maximum(table["compute_cycles"], overlapped) + table["start_cycles"]
-    np.testing.assert_allclose(table["cycles"], parts)
+    np.testing.assert_allclose(table["cycles"], table[list(CAUSES)].sum(axis=1))
 
 
 def test_exporting_again_replaces_and_changes_nothing(

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign_kernel import cost, datasets, measure, train
+from codesign_kernel import cost, datasets, measure, meters, train
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -157,7 +157,7 @@ def test_a_killed_profile_goes_on_where_it_stopped(own: Study) -> None:
     before = stored(own)
     accuracy, _ = measure.plan(own, 60, 10)
     assert 3 <= len(before) < 60
-    assert measure.measure(own, measure.Accuracy(own), accuracy, "accuracy") == 60 - len(before)
+    assert measure.measure(own, meters.Accuracy(own), accuracy, "accuracy") == 60 - len(before)
     # What was there stays to the second it took, so that it was not measured again.
     pd.testing.assert_frame_equal(stored(own).head(len(before)), before)
     assert set(stored(own)["architecture"]) == {key[0] for key in accuracy}
@@ -168,7 +168,7 @@ def test_a_killed_profile_goes_on_where_it_stopped(own: Study) -> None:
 def test_accuracy_is_what_counting_by_hand_finds(made: Study) -> None:
     data = datasets.load("digits")
     net = train.load_supernet(made.supernet_path)
-    meter = measure.Accuracy(made)
+    meter = meters.Accuracy(made)
     for text in ("w8k3-w16k3", "w24k515-w24k35"):
         alone = train.subnet(net, Architecture.parse(text), train.calibration_images(data))
         part = data.validation
@@ -200,10 +200,10 @@ def test_the_closed_form_is_that_of_the_cost_model(made: Study) -> None:
 
 
 def test_a_new_supernet_is_measured_anew(own: Study) -> None:
-    old = measure.Accuracy(own).method
+    old = meters.Accuracy(own).method
     arrays, about = read_arrays(own.supernet_path)
     write_arrays(own.supernet_path, arrays, about | {"seconds": 0.0})  # as of another run
-    meter = measure.Accuracy(own)
+    meter = meters.Accuracy(own)
     assert meter.method != old
     with pytest.raises(InputError, match="accuracy was measured for 0 designs"):
         measure.fit(own)
@@ -214,7 +214,7 @@ def test_a_new_supernet_is_measured_anew(own: Study) -> None:
     assert set(frame["method"]) == {meter.method}
     # Rows of the old one are still there, should it come back.
     write_arrays(own.supernet_path, arrays, about)
-    assert measure.measure(own, measure.Accuracy(own), keys, "accuracy") == 0
+    assert measure.measure(own, meters.Accuracy(own), keys, "accuracy") == 0
     assert set(measure.rows(own, "accuracy")["method"]) == {old}
 
 
@@ -226,7 +226,7 @@ def test_a_supernet_of_another_space_is_refused(own: Study, tmp_path: Path) -> N
     )
     assert open_study(own.root).space == wide
     with pytest.raises(InputError, match="is of another space than wide"):
-        measure.Accuracy(open_study(own.root))
+        meters.Accuracy(open_study(own.root))
 
 
 def test_measured_rows_go_before_modelled_ones_and_the_last_method_counts(own: Study) -> None:
@@ -297,8 +297,7 @@ def test_inputs_are_the_features_of_the_rows_in_order(made: Study) -> None:
 def test_verify_puts_predicted_beside_measured(own: Study) -> None:
     front = own.front()
     designs = [own.find(front["id"][i]) for i in (0, len(front) // 2, len(front) - 1)]
-    meters: list[measure.Meter] = [measure.Accuracy(own), measure.Closed(own)]
-    table = measure.verify(own, designs, meters)
+    table = measure.verify(own, designs, [meters.Accuracy(own), meters.Closed(own)])
     assert [*zip(table["id"], table["quantity"], strict=True)] == [
         (design.id, quantity) for design in designs for quantity in QUANTITIES
     ]

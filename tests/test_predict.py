@@ -5,10 +5,12 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from codesign_kernel import cost
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.errors import InputError
+from codesign_kernel.integer import of_layers
 from codesign_kernel.predict import (
     COVERAGE,
     QUANTITIES,
@@ -17,6 +19,8 @@ from codesign_kernel.predict import (
     accuracy_surrogate,
     hardware_features,
 )
+from codesign_kernel.program import compile_network
+from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.space import Architecture, load_space
 from codesign_kernel.surrogate import Surrogate
 from codesign_kernel.workload import layers_of
@@ -50,15 +54,17 @@ def test_accuracy_is_predicted_from_choices_and_sizes() -> None:
 @pytest.mark.parametrize("quantity", QUANTITIES[1:])
 def test_hardware_is_predicted_from_engine_and_totals(quantity: str) -> None:
     acc = Accelerators.of([Accelerator(4, 8, 2, 16, 32)])
-    columns, names = hardware_features(quantity, layers_of(DIGITS, SMALL), acc, DEVICE)
-    found = dict(zip(names, columns[0], strict=True))
+    layers = layers_of(DIGITS, SMALL)
+    columns, names = hardware_features(layers, acc, DEVICE, measured=False)
+    found = dict(zip(names, columns[quantity][0], strict=True))
     # Cycles by hand: groups of filters x groups of channels x groups of pixels x kernel area.
-    issued = (2 * 1 * 32 * 9 + 2 * 1 * 32 * 9 + 4 * 1 * 8 * 9 + 3 * 2 * 1) * 64
+    # (The classifier runs over all 16 pixels: pooling and product in one.)
+    issued = (2 * 1 * 32 * 9 + 2 * 1 * 32 * 9 + 4 * 1 * 8 * 9 + 3 * 2 * 16) * 64
     clock = DEVICE.clock_mhz - 2 * DEVICE.clock_slope_mhz  # 64 products: two doublings of 16
     bytes_a_cycle = DEVICE.port_bits / 8 * DEVICE.port_efficiency
     prior = {
         "latency_ms": max(MACS / 64, (WEIGHTS + INPUTS + OUTPUTS) / bytes_a_cycle) / clock / 1e3,
-        "power_w": DEVICE.static_w + 64 * DEVICE.mac_pj * clock * 1e-6,
+        "power_w": DEVICE.static_w.value + 64 * DEVICE.mac_pj.value * clock * 1e-6,
     }[quantity]
     assert found == pytest.approx(
         {
@@ -74,11 +80,62 @@ def test_hardware_is_predicted_from_engine_and_totals(quantity: str) -> None:
 def test_an_engine_of_one_product_wastes_nothing_and_others_never_less(seed: int) -> None:
     genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 20, seed)
     layers = layers_of(tiny.SPACE, genomes)
-    columns, names = hardware_features("latency_ms", layers, acc, DEVICE)
-    assert (columns[:, names.index("log2_waste")] >= 0).all()
+    columns, names = hardware_features(layers, acc, DEVICE, measured=False)
+    waste = columns["latency_ms"][:, names.index("log2_waste")]
+    assert (waste >= 0).all()
     one = Accelerators.of([Accelerator(1, 1, 1, 4, 4)] * 20)
-    columns, names = hardware_features("latency_ms", layers, one, DEVICE)
-    np.testing.assert_array_equal(columns[:, names.index("log2_waste")], 0.0)
+    columns, names = hardware_features(layers, one, DEVICE, measured=False)
+    # But for the classifier, which runs over all pixels of the last map.
+    assert (columns["latency_ms"][:, names.index("log2_waste")] < waste + 0.2).all()
+    assert (columns["latency_ms"][:, names.index("log2_waste")] < 0.2).all()
+
+
+def test_where_figures_are_measured_the_closed_form_is_the_prior() -> None:
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 20, 3)
+    layers = layers_of(tiny.SPACE, genomes)
+    columns, _ = hardware_features(layers, acc, DEVICE, measured=True)
+    rooflines, _ = hardware_features(layers, acc, DEVICE, measured=False)
+    figures = cost.figures(layers, acc, DEVICE)
+    for quantity in QUANTITIES[1:]:
+        np.testing.assert_array_equal(columns[quantity][:, 0], getattr(figures, quantity))
+        np.testing.assert_array_equal(columns[quantity][:, 1:], rooflines[quantity][:, 1:])
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_intervals_hold_what_clock_and_coefficients_leave_open(
+    predictors: Predictors, coverage: float
+) -> None:
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 50, 8)
+    layers = layers_of(tiny.SPACE, genomes)
+    low, high = predictors.intervals(genomes, acc, DEVICE.name, coverage)
+    columns, _ = hardware_features(layers, acc, DEVICE, measured=False)
+    known = [DEVICE.clock_within, cost.figures(layers, acc, DEVICE).power_within]
+    part = norm.ppf((1 + coverage) / 2) / norm.ppf(0.95)
+    for i, (quantity, factor) in enumerate(zip(QUANTITIES[1:], known, strict=True), start=1):
+        inner = predictors.hardware[quantity, DEVICE.name].interval(columns[quantity], coverage)
+        spread = (np.log(inner[1] / inner[0]) / 2) ** 2 + (part * np.log(factor)) ** 2
+        np.testing.assert_allclose(np.log(high[:, i] / low[:, i]) / 2, np.sqrt(spread))
+        np.testing.assert_allclose(low[:, i] * high[:, i], inner[0] * inner[1])
+
+
+def test_runs_is_what_the_engines_compiler_takes() -> None:
+    rng = np.random.default_rng(5)
+    space = load_space("fashion")
+    genomes = space.sample(40, rng)
+    engines = [Accelerator(pf, 8, 1, w, f) for pf in (8, 16) for w in (8, 16) for f in (2, 16)]
+    acc = Accelerators.of([engines[i] for i in rng.integers(0, len(engines), 40)])
+    found = Predictors(space, {DEVICE.name: DEVICE}, accuracy_surrogate()).runs(
+        genomes, acc, DEVICE.name
+    )
+    expected = []
+    for genome, each in zip(genomes, acc, strict=True):
+        try:
+            compile_network(of_layers(layers_of(space, genome[None])), Shape(each))
+            expected.append(True)
+        except InputError:
+            expected.append(False)
+    assert found.tolist() == expected
+    assert 5 < sum(expected) < 35
 
 
 @pytest.mark.parametrize("name", tiny.DEVICES)

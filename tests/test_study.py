@@ -15,7 +15,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign_kernel import cost, explore, measure, pareto, study, train
+from codesign_kernel import cost, explore, measure, meters, pareto, study, train
 from codesign_kernel.accelerator import load_device
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -35,7 +35,7 @@ READERS: dict[str, list[Callable[[Study], object]]] = {
     "measurements.sqlite": [
         lambda made: measure.rows(made, "accuracy"),
         lambda made: measure.rows(made, "latency_ms", LARGE),
-        lambda made: made.store.keys(measure.CLOSED_FORM),
+        lambda made: made.store.keys(meters.CLOSED_FORM),
     ],
     "supernet.safetensors": [lambda made: train.load_supernet(made.supernet_path)],
 }
@@ -105,7 +105,7 @@ def test_front_comes_back(empty: Study, predictors: Predictors, found: Explorati
 def test_designs_come_back(
     empty: Study, predictors: Predictors, found: Exploration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "SAMPLE", 1500)
+    monkeypatch.setattr(study, "SAMPLE", 2000)
     empty.save_predictors(predictors, [])
     empty.save_exploration(found, Constraints(), sample=True)
     designs, considered = open_study(empty.root).designs()
@@ -113,7 +113,7 @@ def test_designs_come_back(
     kept = set()
     for each in found.designs:
         sample = designs[each.device]
-        assert len(sample) == 1500 < len(each)
+        assert len(sample) == 2000 < len(each)
         known = {design_of(each, i): i for i in range(len(each))}
         rows = [known[design_of(sample, i)] for i in range(len(sample))]
         assert len(set(rows)) == len(rows)
@@ -260,7 +260,7 @@ def test_a_folder_without_a_study_says_how_to_get_one(tmp_path: Path) -> None:
         (Study.designs, "explore --sample"),
         (Study.front, "explore"),
         (lambda empty: measure.rows(empty, "accuracy"), "profile"),
-        (measure.Accuracy, "train"),
+        (meters.Accuracy, "train"),
     ],
 )
 def test_a_phase_that_was_not_run_is_named(
@@ -281,7 +281,7 @@ def test_a_file_cut_short_is_bad_input_to_all_who_read_it(made: Study, name: str
             path.write_bytes(content[:size])
             readers = READERS[name]
             if size == 0 and name == "measurements.sqlite":  # as a writer leaves it, killed early
-                assert made.store.keys(measure.CLOSED_FORM) == set()
+                assert made.store.keys(meters.CLOSED_FORM) == set()
                 readers = readers[:-1]
             for read in readers:
                 with pytest.raises(InputError) as raised:
@@ -414,7 +414,7 @@ def test_a_read_only_study_can_be_read(made: Study) -> None:
         assert len(opened.fit_report()) > 10
         best = opened.find(opened.front()["id"][0])
         assert len(opened.predict([best])) == 1
-        assert measure.Accuracy(opened).method.startswith("supernet ")
+        assert meters.Accuracy(opened).method.startswith("supernet ")
     assert tiny.contents(made.root) == before
 
 
@@ -427,7 +427,7 @@ def test_what_cannot_be_written_is_said_and_leaves_all_as_it_was(
     writers: list[Callable[[], object]] = [
         lambda: made.save_predictors(made.predictors(), []),
         lambda: made.save_exploration(explored, Constraints(), sample=True),
-        lambda: measure.measure(made, measure.Closed(made), measure.plan(made, 10, 99)[1], "x"),
+        lambda: measure.measure(made, meters.Closed(made), measure.plan(made, 10, 99)[1], "x"),
     ]
     for write in writers:
         held = tiny.read_only(made.root) if how == "read-only" else tiny.full_disk(4096)

@@ -66,9 +66,9 @@ def predictors(
         genomes, acc = pairs(space, device, n, seed)
         layers = layers_of(space, genomes)
         figures = cost.figures(layers, acc, device)
+        X, _ = hardware_features(layers, acc, device, measured=False)
         for quantity in ("latency_ms", "power_w"):
-            X, _ = hardware_features(quantity, layers, acc, device)
-            model = hardware_surrogate().fit(X, getattr(figures, quantity))
+            model = hardware_surrogate().fit(X[quantity], getattr(figures, quantity))
             found.hardware[quantity, name] = model
     return found
 
@@ -90,15 +90,15 @@ def study(factory: pytest.TempPathFactory, root: Path) -> Study:
 
 
 def _make(root: Path) -> Path:
-    from codesign_kernel import datasets, explore, measure, train
+    from codesign_kernel import datasets, explore, measure, meters, train
 
     space, dataset = load_space("digits"), datasets.load("digits")
     made = create(root, space, "digits", "quick", 0, [load_device(name) for name in DEVICES])
     preset = train.Preset(steps=40, batch=64)
     train.train(space, dataset, "quick", 0, made.supernet_path, preset=preset)
     accuracy, hardware = measure.plan(made, ARCHITECTURES, DESIGNS)
-    measure.measure(made, measure.Accuracy(made), accuracy, "accuracy")
-    measure.measure(made, measure.Closed(made), hardware, "hardware")
+    measure.measure(made, meters.Accuracy(made), accuracy, "accuracy")
+    measure.measure(made, meters.Closed(made), hardware, "hardware")
     with pytest.MonkeyPatch.context() as patch:
         quick_fit(patch)
         measure.fit(made)

@@ -1,0 +1,159 @@
+"""What turns a design into figures: a meter.
+
+`Accuracy` runs the subnet. `Simulated` simulates the engine, and takes its clock and resources from
+place and route. `Closed` is the closed form, whose figures are `modelled`. Measurements of real
+hardware enter through the same interface.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from . import cost, files, routed
+from .accelerator import Accelerators, Device
+from .design import Design
+from .errors import InputError
+from .program import Program, compile_network
+from .rtl.shape import Shape
+from .simulate import Run, memory_of, simulate
+from .space import Architecture
+from .store import Key
+from .study import Study
+from .workload import layers_of
+
+if TYPE_CHECKING:
+    from .quantize import Quantized
+
+CLOSED_FORM = "closed form 2"
+SIMULATION = "simulation, place and route 1"
+MODELLED = ("power_w", "energy_mj")  # whatever is measured: no board was
+
+
+class Meter(Protocol):
+    """Something that measures designs: `source` is the word shown, `method` identifies it."""
+
+    @property
+    def source(self) -> str:
+        """The word a person sees, measured or modelled; what is in MODELLED is modelled anyway."""
+
+    @property
+    def method(self) -> str:
+        """How it was obtained; a design is measured once by each method."""
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return the quantities of one design, by name."""
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Hardware figures by the closed form of `cost.py`."""
+
+    study: Study
+    source: str = "modelled"
+    method: str = CLOSED_FORM
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return cycles, clock_mhz, latency_ms, power_w, energy_mj, dsp, bram and lut."""
+        design = Design.parse("@".join(key))
+        device = self.study.device(design.device)
+        layers = layers_of(self.study.space, self.study.space.encode(design.architecture)[None])
+        acc = Accelerators.of([design.accelerator])
+        figures, need = cost.figures(layers, acc, device), cost.resources(acc, device)
+        names = ("cycles", "clock_mhz", "latency_ms", "power_w", "energy_mj")
+        values = {name: float(getattr(figures, name)[0]) for name in names}
+        return values | {name: float(getattr(need, name)[0]) for name in ("dsp", "bram", "lut")}
+
+
+class Accuracy:
+    """Accuracy of subnets with the supernet's weights, on the validation images."""
+
+    source = "measured"
+
+    def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
+        from . import datasets, train  # torch is loaded only where networks run
+
+        path = study.supernet_path
+        if not path.exists():
+            raise InputError(f"{path} does not exist: run `codesign train` on this study first.")
+        self.dataset = datasets.load(
+            study.dataset, folder=folder, download=download, shape=study.space.input
+        )
+        self.supernet = train.load_supernet(path)
+        if self.supernet.space != study.space:
+            raise InputError(f"{path} is of another space than {study.space.name} of this study.")
+        self.calibration = train.calibration_images(self.dataset)
+        self.method = f"{supernet_method(path)} on {len(self.dataset.validation)} validation images"
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return the accuracy in % of the architecture."""
+        from . import train
+
+        network = train.subnet(self.supernet, Architecture.parse(key[0]), self.calibration)
+        return {"accuracy": train.accuracy(network, self.dataset.validation)}
+
+
+def supernet_method(path: Path) -> str:
+    """What the methods that measure with this supernet begin with: other weights, other figures."""
+    return f"supernet {files.digest(path)}"
+
+
+class Simulated:
+    """Hardware figures of a Lattice ECP5: cycles and activity of the engine, simulated with the
+    subnet's own weights on an image; clock and resources after place and route. Power is modelled
+    on these."""
+
+    source = "measured"
+    method = SIMULATION
+
+    def __init__(self, accuracy: Accuracy, study: Study) -> None:
+        self.subnets, self.study = accuracy, study
+        self._quantised: dict[str, Quantized] = {}
+
+    def measure(self, key: Key) -> dict[str, float]:
+        """Return cycles, clock_mhz, latency_ms, power_w, energy_mj, dsp, bram, lut, ff and flips.
+
+        An engine that is not in the shipped table is placed and routed: minutes. Raises InputError
+        if the engine cannot run the network.
+        """
+        design = Design.parse("@".join(key))
+        device = self.study.device(design.device)
+        program, image = self._program(design, device)
+        run = simulate(program, image, memory_of(device))
+        found = routed.figures(design.accelerator, device)
+        clock, flip_flops = np.array(found["clock_mhz"]), np.array(found["ff"])
+        active = activity(run, program, found["ff"])
+        power = float(cost.power_parts(flip_flops, clock, active, device).sum())
+        latency = run.cycles / found["clock_mhz"] / 1e3
+        values = {"cycles": float(run.cycles), "latency_ms": latency, "power_w": power}
+        return values | {"energy_mj": power * latency, "flips": float(active.flips)} | found
+
+    def _program(self, design: Design, device: Device) -> tuple[Program, np.ndarray]:
+        from . import quantize, train
+
+        name = str(design.architecture)
+        if name not in self._quantised:
+            network = train.subnet(
+                self.subnets.supernet, design.architecture, self.subnets.calibration
+            )
+            self._quantised[name] = quantize.quantize(network, self.subnets.calibration)
+        quantised = self._quantised[name]
+        shape = Shape(design.accelerator, device.port_bits)
+        image = train.to_tensor(self.subnets.dataset.validation.batch(np.zeros(1, np.int64)))
+        return compile_network(quantised.network, shape), quantised.input(image)[0]
+
+
+def activity(run: Run, program: Program, flip_flops: float) -> cost.Activity:
+    """Return what happens in a mean cycle of a simulation, fields (): see `cost.Activity`.
+
+    Flips are those of the flip-flops that place and route leaves, `flip_flops`, in proportion.
+    """
+    shape, beats = program.shape, (run.read + run.written) / run.cycles
+    busy = run.layers["compute"].sum() / run.cycles
+    blocks = -(-shape.port_bits // 36)  # side by side, for the width of the port
+    accesses = blocks * (busy * (shape.word_beats + shape.pv * shape.banks) + beats)
+    flips = run.flips / run.flip_flops * flip_flops
+    products = busy * shape.pf * shape.pc * shape.pv
+    parts = (flips, products, accesses, beats * shape.port_bits)
+    return cost.Activity(*(np.array(part) for part in parts))

@@ -1,0 +1,62 @@
+"""Engines that were placed and routed: those of the table that comes with the program, or anew."""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from . import ecp5, synthesize
+from .accelerator import Accelerator, Device
+from .errors import InputError
+from .rtl.shape import Shape
+
+FIGURES = ("clock_mhz", "dsp", "bram", "lut", "ff")
+# In a clone the table is with the other data; a wheel has it inside the package.
+PLACES = (
+    Path(__file__).parents[1] / "data" / "implementations.csv",
+    Path(__file__).with_name("implementations.csv"),
+)
+
+
+@cache
+def table() -> pd.DataFrame:
+    """Return the engines that were placed and routed, a row for each seed: see data/README.md.
+
+    Raises InputError if the table is not there or damaged.
+    """
+    for path in PLACES:
+        if path.exists():
+            try:
+                found = pd.read_csv(path)
+                found[["accelerator", "device", "port_bits", *FIGURES]].isna()
+            except (ValueError, KeyError, OSError):
+                raise InputError(f"{path} is damaged: it is no table of this program.") from None
+            return found
+    raise InputError(f"{PLACES[0]} does not exist: install the program from a whole clone.")
+
+
+def engines(device: Device) -> list[Accelerator]:
+    """Return the engines that were placed and routed on a device, the smallest first."""
+    rows = table()
+    rows = rows[(rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)]
+    found = {Accelerator.parse(text) for text in rows["accelerator"]}
+    return sorted(found, key=lambda acc: (acc.pf * acc.pc * acc.pv, acc))
+
+
+def measurable(device: Device) -> bool:
+    """Whether engines can be placed and routed on the device."""
+    return device.name in ecp5.CHIPS
+
+
+def figures(acc: Accelerator, device: Device) -> dict[str, float]:
+    """Return the measured `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine: the medians over
+    the seeds of the table, or else of seed 1, which takes minutes. Raises InputError."""
+    rows = table()
+    rows = rows[(rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)]
+    rows = rows[rows["accelerator"] == str(acc)]
+    if len(rows):
+        return {name: float(rows[name].median()) for name in FIGURES}
+    done = synthesize.implement(Shape(acc, device.port_bits), device)
+    return {"clock_mhz": done.clock_mhz} | {
+        name: float(getattr(done.used, name)) for name in FIGURES[1:]
+    }
