@@ -199,7 +199,7 @@ def read_onnx(path: Path) -> Network:
             rows.append(_checked(where, _product(where, node, shapes, weights)))
         else:
             left_out[f"{kind} without weights" if kind in PRODUCTS else kind] += 1
-    out = tuple(f"{_name(kind)} ×{count}" for kind, count in sorted(left_out.items()))
+    out = tuple(sorted(f"{_name(kind)} ×{count}" for kind, count in left_out.items()))
     return Network(path.stem, _layers(path, rows), out)
 
 

@@ -17,8 +17,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign_kernel import cost, datasets, measure, meters, train
-from codesign_kernel.accelerator import Accelerators
+from codesign_kernel import cost, datasets, measure, meters, routed, train
+from codesign_kernel.accelerator import Accelerator, Accelerators
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays, write_arrays
@@ -105,7 +105,18 @@ def test_a_plan_is_of_designs_that_fit_and_follows_from_the_seed(made: Study) ->
     assert measure.plan(open_study(made.root), 20, 30) == (accuracy, hardware)
     other = Study(**(vars(made) | {"seed": 1}))
     assert measure.plan(other, 20, 30)[1] != hardware
-    # Engines differ as well, or nothing could be learnt of them.
+    # Engines differ as well, or nothing could be learnt of them; all were placed and routed.
+    for name in tiny.DEVICES:
+        used = {Accelerator.parse(key[1]) for key in hardware if key[2] == name}
+        assert used <= set(routed.engines(made.device(name)))
+        assert len(used) == min(4, len(routed.engines(made.device(name))))
+
+
+def test_a_plan_without_routed_engines_is_of_any_that_fit(
+    made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routed, "engines", lambda device: [])
+    _, hardware = measure.plan(made, 20, 30)
     assert len({key[1] for key in hardware}) > 30
 
 
@@ -297,7 +308,8 @@ def test_inputs_are_the_features_of_the_rows_in_order(made: Study) -> None:
 def test_verify_puts_predicted_beside_measured(own: Study) -> None:
     front = own.front()
     designs = [own.find(front["id"][i]) for i in (0, len(front) // 2, len(front) - 1)]
-    table = measure.verify(own, designs, [meters.Accuracy(own), meters.Closed(own)])
+    used: list[meters.Meter] = [meters.Accuracy(own), meters.Closed(own)]
+    table = measure.verify(own, designs, used)
     assert [*zip(table["id"], table["quantity"], strict=True)] == [
         (design.id, quantity) for design in designs for quantity in QUANTITIES
     ]
@@ -309,7 +321,7 @@ def test_verify_puts_predicted_beside_measured(own: Study) -> None:
         design, name = designs[i], row["quantity"]
         texts = (str(design.architecture), str(design.accelerator), design.device)
         key = (texts[0], "", "") if name == "accuracy" else texts
-        assert row["value"] == meters[name != "accuracy"].measure(key)[name]
+        assert row["value"] == used[name != "accuracy"].measure(key)[name]
         assert row["predicted"] == predicted[name][i]
         assert (row["low"], row["high"]) == (
             predicted[f"{name}_low"][i],
@@ -319,5 +331,5 @@ def test_verify_puts_predicted_beside_measured(own: Study) -> None:
     # What was measured is kept, and read the second time: even where nothing can be written.
     before = tiny.contents(own.root)
     with tiny.read_only(own.root):
-        pd.testing.assert_frame_equal(measure.verify(own, designs, meters), table)
+        pd.testing.assert_frame_equal(measure.verify(own, designs, used), table)
     assert tiny.contents(own.root) == before
