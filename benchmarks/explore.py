@@ -1,10 +1,12 @@
-"""How many designs a second the exploration considers, beside a loop that takes them one by one.
+"""How many designs a second the exploration considers, and how good a front so many give.
 
+    pip install '.[benchmarks]'
     python benchmarks/explore.py > benchmarks/explore.md
 
-Prints Markdown. Predictors are fitted to as many rows as `codesign profile` measures by default, so
-that they cost what a study's cost; the accuracies are made up, since their values do not matter
-here. About a minute on one core.
+Beside a loop that predicts designs one by one, and beside pymoo's NSGA-II on the same predictors,
+vectorised over its population, at equal evaluations. Prints Markdown. Predictors are fitted to as
+many rows as `codesign profile` measures by default, so that they cost what a study's cost; the
+accuracies are made up, since their values do not matter here. Some minutes on one core.
 """
 
 import os
@@ -14,10 +16,21 @@ os.environ["OMP_NUM_THREADS"] = "1"  # one core: numpy reads this when it is fir
 import time
 
 import numpy as np
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.problem import Problem
+from pymoo.core.repair import Repair
+from pymoo.operators.crossover.sbx import SBX
+from pymoo.operators.mutation.pm import PM
+from pymoo.operators.sampling.rnd import IntegerRandomSampling
+from pymoo.optimize import minimize
 
-from codesign_kernel import cost
+from codesign_kernel import cost, pareto
 from codesign_kernel.accelerator import load_device
-from codesign_kernel.explore import Constraints, explore, usable
+from codesign_kernel.constraints import Constraints
+from codesign_kernel.cycles import Port
+from codesign_kernel.evolve import POPULATION
+from codesign_kernel.explore import SIGNS, explore, usable
+from codesign_kernel.loops import outline
 from codesign_kernel.predict import (
     Predictors,
     accuracy_features,
@@ -29,7 +42,7 @@ from codesign_kernel.space import SearchSpace, load_space
 from codesign_kernel.workload import layers_of
 
 ARCHITECTURES, DESIGNS = 100, 200  # rows of accuracy, and of latency and power
-ONE_BY_ONE, GENERATIONS, REPEATS = 500, 60, 3
+ONE_BY_ONE, GENERATIONS, SEEDS = 500, 60, 5
 CASES = (("fashion", "ecp5-85f"), ("imagenet", "arria10-gx1150"))
 
 
@@ -47,56 +60,110 @@ def predictors_of(space: SearchSpace, name: str) -> Predictors:
     layers = layers_of(space, space.sample(DESIGNS, rng))
     acc = grid[rng.integers(0, len(grid), DESIGNS)]
     figures = cost.figures(layers, acc, device)
-    for quantity in ("latency_ms", "power_w"):
-        X, _ = hardware_features(quantity, layers, acc, device)
-        model = hardware_surrogate().fit(X, getattr(figures, quantity))
-        found.hardware[quantity, name] = model
+    inputs, _ = hardware_features(layers, acc, device, measured=False)
+    for quantity, X in inputs.items():
+        found.hardware[quantity, name] = hardware_surrogate().fit(X, getattr(figures, quantity))
     return found
 
 
-def search_rate(predictors: Predictors, name: str) -> tuple[int, int, float]:
-    """Designs considered, designs on the front, and considered a second of one core, the best."""
-    rates = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        found = explore(predictors, [name], Constraints(), generations=GENERATIONS)
-        rates.append(found.considered / (time.process_time() - start))
-    return found.considered, len(found.front), max(rates)
+def search(predictors: Predictors, name: str, seed: int) -> tuple[np.ndarray, float]:
+    """Objectives of all designs considered, (n, 3), and the processor's seconds."""
+    start = time.process_time()
+    found = explore(predictors, [name], Constraints(), generations=GENERATIONS, seed=seed)
+    return found.designs[0].means * SIGNS, time.process_time() - start
+
+
+class Codesign(Problem):
+    """The search as pymoo states problems: genes and the number of an engine."""
+
+    def __init__(self, predictors: Predictors, name: str) -> None:
+        self.predictors, self.name = predictors, name
+        self.grid = usable(predictors.devices[name], Constraints())
+        high = [*(predictors.space.radix - 1), len(self.grid) - 1]
+        super().__init__(
+            n_var=len(high), n_obj=3, n_ieq_constr=1, xl=0, xu=np.array(high), vtype=int
+        )
+        self.seen: list[np.ndarray] = []
+
+    def _evaluate(self, x: np.ndarray, out: dict, *_: object, **__: object) -> None:
+        genomes, acc = x[:, :-1].astype(np.int64), self.grid[x[:, -1].astype(np.int64)]
+        layers = layers_of(self.predictors.space, genomes)
+        busy, runs = outline(layers, acc, Port.of(self.predictors.devices[self.name]))
+        points = self.predictors.figures(genomes, acc, self.name, busy=busy, single=True)[0] * SIGNS
+        self.seen.append(points[runs])
+        out["F"], out["G"] = points, 1.0 - runs[:, None]
+
+
+class Valid(Repair):
+    """Whole numbers, and genomes as the space has them."""
+
+    def _do(self, problem: Codesign, x: np.ndarray, **_: object) -> np.ndarray:
+        x = np.rint(x).astype(np.int64)
+        x[:, :-1] = problem.predictors.space.repair(x[:, :-1], np.random.default_rng(0))
+        return x
+
+
+def nsga2(
+    predictors: Predictors, name: str, seed: int, evaluations: int
+) -> tuple[np.ndarray, float]:
+    """What `search` returns, of pymoo's NSGA-II with its operators for whole numbers."""
+    problem, start = Codesign(predictors, name), time.process_time()
+    algorithm = NSGA2(
+        pop_size=POPULATION, sampling=IntegerRandomSampling(), repair=Valid(),
+        crossover=SBX(prob=1.0, eta=3.0, vtype=float, repair=Valid()),
+        mutation=PM(prob=1.0, eta=3.0, vtype=float, repair=Valid()),
+    )  # fmt: skip
+    minimize(problem, algorithm, ("n_eval", evaluations), seed=seed)
+    return np.concatenate(problem.seen)[:evaluations], time.process_time() - start
 
 
 def loop_rate(predictors: Predictors, name: str) -> float:
-    """Designs a second of one core when each is predicted by itself, the best of some repeats."""
+    """Designs a second of one core when each is predicted by itself."""
     rng = np.random.default_rng(1)
     grid = usable(predictors.devices[name], Constraints())
     genomes = predictors.space.sample(ONE_BY_ONE, rng)
     acc = grid[rng.integers(0, len(grid), ONE_BY_ONE)]
-    rates = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        for i in range(ONE_BY_ONE):
-            predictors.means(genomes[i : i + 1], acc[i : i + 1], name)
-        rates.append(ONE_BY_ONE / (time.process_time() - start))
-    return max(rates)
+    start = time.process_time()
+    for i in range(ONE_BY_ONE):
+        predictors.means(genomes[i : i + 1], acc[i : i + 1], name)
+    return ONE_BY_ONE / (time.process_time() - start)
+
+
+def volume(points: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
+    """Hypervolume, latency and power by their logarithms, all scaled to [0, 1] by low and high."""
+    scaled = np.column_stack([points[:, 0], np.log(points[:, 1:])])
+    scaled = (scaled - low) / (high - low)
+    return pareto.hypervolume(scaled[pareto.front(scaled)], np.full(3, 1.1))
 
 
 def main() -> None:
     print("# Exploration\n")
     print(
-        "Different designs considered a second of one core, with all predictions and intervals\n"
-        f"of the front, in {GENERATIONS} generations; beside a plain loop that predicts a design\n"
-        f"at a time with the same predictors, of {ARCHITECTURES} and {DESIGNS} rows. The best of "
-        f"{REPEATS} runs each.\n"
+        "Designs considered a second of one core, with all predictions and the intervals of the\n"
+        f"front, in {GENERATIONS} generations: mean of {SEEDS} seeds. One by one: a plain loop\n"
+        "over the same predictors. NSGA-II: pymoo's, on the same predictors, with as many\n"
+        "evaluations. Hypervolumes are those of all that was considered, latency and power by\n"
+        "their logarithms, scaled to the range of all fronts.\n"
     )
-    print("| space | device | considered | on the front | designs/s | one by one | ratio |")
-    print("|---|---|--:|--:|--:|--:|--:|")
+    print("| space | device | considered | designs/s | one by one | NSGA-II | hypervolume, mean "
+          "and least of the seeds | that of NSGA-II |")  # fmt: skip
+    print("|---|---|--:|--:|--:|--:|--:|--:|")
     for space, device in CASES:
         predictors = predictors_of(load_space(space), device)
-        considered, front, rate = search_rate(predictors, device)
-        plain = loop_rate(predictors, device)
-        print(
-            f"| {space} | {device} | {considered:,} | {front:,} | {rate:,.0f} | {plain:,.0f} | "
-            f"{rate / plain:.0f} |"
-        )
+        plain, ours, theirs = loop_rate(predictors, device), [], []
+        for seed in range(SEEDS):
+            ours.append(search(predictors, device, seed))
+            theirs.append(nsga2(predictors, device, seed, len(ours[-1][0])))
+        fronts = np.concatenate([p[pareto.front(p)] for p, _ in (*ours, *theirs)])
+        logs = np.column_stack([fronts[:, 0], np.log(fronts[:, 1:])])
+        ends = logs.min(axis=0), logs.max(axis=0)
+        cells = [f"{np.mean([len(p) for p, _ in ours]):,.0f}"]
+        rates = [np.mean([len(p) / s for p, s in each]) for each in (ours, theirs)]
+        cells += [f"{rate:,.0f}" for rate in (rates[0], plain, rates[1])]
+        for each in (ours, theirs):
+            volumes = [volume(points, *ends) for points, _ in each]
+            cells.append(f"{np.mean(volumes):.4f}, {min(volumes):.4f}")
+        print(f"| {space} | {device} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

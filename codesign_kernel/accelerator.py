@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +152,11 @@ class Device:
         """
         products = self.dsp * self.products_per_dsp
         kib = self.bram * self.bram_kbit / 8
-        rows = [
-            Accelerator(pf, pc, pv, weight, feature)
-            for pf, pc, pv in product(PARALLEL[1:], PARALLEL[1:], PARALLEL[:3])
-            if products / 16 <= pf * pc * pv <= products
-            for weight, feature in product(BUFFERS_KIB, BUFFERS_KIB)
-            if kib / 32 <= weight + feature <= kib
-        ]
-        return Accelerators.of(rows)
+        sides = PARALLEL[1:], PARALLEL[1:], PARALLEL[:3], BUFFERS_KIB, BUFFERS_KIB
+        grid = Accelerators(*(side.ravel() for side in np.meshgrid(*sides, indexing="ij")))
+        lanes, buffers = grid.pf * grid.pc * grid.pv, grid.weight_kib + grid.feature_kib
+        return grid[(products / 16 <= lanes) & (lanes <= products)
+                    & (kib / 32 <= buffers) & (buffers <= kib)]  # fmt: skip
 
 
 def devices() -> tuple[str, ...]:

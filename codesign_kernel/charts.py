@@ -26,6 +26,7 @@ __all__ = [
 Width = int | Literal["container"]
 Drawn = TypeVar("Drawn", alt.Chart, alt.LayerChart)
 WIDTH = 520
+POINTS, BARS = 2000, 100  # designs drawn of a front, and with intervals: more hide each other
 COMPUTE, WEIGHTS, FEATURES, START = "#0072B2", "#E69F00", "#56B4E9", "#8C8C8C"
 CAUSES = {  # of a cycle, as `simulate` names them
     "compute": COMPUTE, "input": FEATURES, "weights": WEIGHTS, "output": "#009E73",
@@ -56,7 +57,8 @@ def _theme() -> alt.theme.ThemeConfig:
         "axis": {**text, "gridColor": "#E8E8E8", "domainColor": START, "tickColor": START},
         "legend": text,
         "view": {"stroke": None},
-        "padding": {"left": 0, "right": 0, "top": 5, "bottom": 5},
+        # Browsers set some titles wider than they were measured here.
+        "padding": {"left": 0, "right": 16, "top": 5, "bottom": 5},
     }
     return {"config": config}
 
@@ -88,8 +90,13 @@ def pareto(
 ) -> alt.LayerChart:
     """Accuracy against latency, power as colour, of rows as `explore.table` gives them.
 
-    With `intervals` the 90 % intervals are drawn; with several devices, a shape for each.
+    With `intervals` the 90 % intervals are drawn; with several devices, a shape for each. Of many
+    designs POINTS are drawn, with intervals BARS, evenly by their order in accuracy.
     """
+    found, most = len(designs), BARS if intervals else POINTS
+    if found > most:
+        order = designs.sort_values(["accuracy", "latency_ms"])
+        designs = order.iloc[np.linspace(0, found - 1, most).round().astype(int)]
     x = alt.X("latency_ms:Q", title=TITLES["latency_ms"], scale=alt.Scale(type="log", nice=False))
     y = alt.Y("accuracy:Q", title=TITLES["accuracy"], scale=_plain_scale())
     base = alt.Chart(designs)
@@ -108,9 +115,10 @@ def pareto(
     )
     chart = alt.LayerChart(layer=[*(bars if intervals else ()), points])
     source = "Predicted, with 90 % intervals" if intervals else "Predicted"
-    return _framed(
-        chart, width, 320, "Pareto set", f"{source}; power is modelled, measured on no board"
-    )
+    about = [f"{source}; power is modelled, measured on no board"]
+    if found > most:
+        about.append(f"{most:,} of its {found:,} designs are drawn")
+    return _framed(chart, width, 320, "Pareto set", *about)
 
 
 def layers(table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDTH) -> alt.Chart:
@@ -279,8 +287,8 @@ def roofline(
     table: pd.DataFrame, peak: float, port: float, where: str, *, width: Width = WIDTH
 ) -> alt.LayerChart:
     """Each layer under the two ceilings of its engine (Williams et al., CACM 2009, Figure 1), of
-    rows as `verbs.layer_costs` gives them. `peak` is of the multipliers in GMAC/s, `port` of the
-    memory port in GB/s; `where` names network, accelerator and device."""
+    rows as `network_cost.layer_costs` gives them. `peak` is of the multipliers in GMAC/s, `port`
+    of the memory port in GB/s; `where` names network, accelerator and device."""
     ridge = peak / port
     low = min(float(table["macs_per_byte"].min()) / 1.5, ridge / 8)
     high = max(float(table["macs_per_byte"].max()) * 1.5, ridge * 4)

@@ -1,7 +1,8 @@
 """The command line: one thin verb a step, the same steps as the notebooks.
 
-All verbs but `cost` and `implement` work on the study folder given by --study, which is `study`
-unless the variable CODESIGN_STUDY says otherwise. Bad input ends with one sentence and status 1.
+All verbs but `cost`, `implement` and `fit --table` work on the study folder given by --study, which
+is `study` unless the variable CODESIGN_STUDY says otherwise. Bad input ends with one sentence and
+status 1.
 """
 
 import json
@@ -10,13 +11,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import numpy as np
-import pandas as pd
 import typer
 
-from . import __version__, accelerator, datasets, explore, measure, space, verbs
+from . import __version__, accelerator, datasets, explore, fitting, measure, rounds, space, verbs
+from .constraints import CONFIDENCE, Constraints
 from .errors import InputError, choice, integer
-from .predict import QUANTITIES
+from .network_cost import cost
 from .study import PRESETS, Study, create, open_study
 
 app = typer.Typer(
@@ -54,7 +54,6 @@ DesignsArgument = Annotated[
     list[str], typer.Argument(help="Ids that explore printed, or text forms.", metavar="DESIGN...")
 ]
 HERE = Path("study")
-SHOWN = 20
 MOST = 5_000  # rows that an exact Gaussian process can be fitted to
 
 
@@ -116,9 +115,28 @@ def profile(
 
 
 @app.command()
-def fit(study: StudyOption = HERE) -> None:
-    """Phase 2: fit the Gaussian processes, and print how good they are beside plain models."""
-    print(verbs.fit_text(measure.fit(open_study(study))))
+def fit(
+    study: StudyOption = HERE,
+    own: Annotated[Path | None, typer.Option("--table", help="A CSV file of your own.")] = None,
+    target: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
+    prior: Annotated[str | None, typer.Option(help="Column with an estimate of it.")] = None,
+    features: Annotated[str | None, typer.Option(help="A,B,...; all others if none.")] = None,
+    train_rows: Annotated[int | None, typer.Option("--train", help="Rows to train on.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of what is drawn; 0 if none.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+) -> None:
+    """Phase 2: fit the Gaussian processes, and print how good they are beside plain models.
+
+    With --table, those are of a table of your own: of its column --target, predicted from the
+    others. Rows not trained on are tested on; without --train, it is cross-validated.
+    """
+    options = {"--target": target, "--prior": prior, "--features": features, "--train": train_rows,
+               "--seed": seed, "--json": as_json or None}  # fmt: skip
+    if own is None:
+        fitting.without_table(options)
+        print(verbs.fit_text(measure.fit(open_study(study))))
+    else:
+        fitting.show(own, target, prior, features, train_rows, seed or 0, as_json)
 
 
 @app.command("explore")
@@ -129,6 +147,9 @@ def explore_command(
     min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
     max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
     max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Probability with which each of these is to hold.")
+    ] = CONFIDENCE,
     device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
     generations: Annotated[int, typer.Option(help="Of 1000 designs each, a device.")] = 60,
     seed: SeedOption = 0,
@@ -138,7 +159,8 @@ def explore_command(
 ) -> None:
     """Phase 3: search for the Pareto set on predictions, under constraints."""
     opened = open_study(study)
-    asked = explore.Constraints(max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram)
+    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
+    asked = Constraints(*bounds, confidence)
     names = device or list(opened.devices)
     for name in names:
         opened.device(name)
@@ -150,38 +172,11 @@ def explore_command(
         content = {"considered": found.considered, "feasible": found.feasible, "front": front}
         print(json.dumps(content, indent=2, allow_nan=False))
     else:
-        _show(found, every)
+        print(verbs.front_text(found, asked, every))
     try:
         opened.save_exploration(found, asked, sample)
     except InputError as error:  # a study that many share is read-only
         print(f"codesign: the front was not stored: {error}", file=sys.stderr)
-
-
-def _knee(front: pd.DataFrame) -> pd.Series:
-    return front.iloc[explore.knee(front[[*QUANTITIES]].to_numpy())]
-
-
-def _show(found: explore.Exploration, every: bool) -> None:
-    front = found.front
-    pick = np.arange(len(front))
-    if not every and len(front) > SHOWN:
-        pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
-    rows = front.iloc[pick]
-    shown = rows[["id", "architecture", "accelerator", "device"]].copy()
-    for name, digits in (("accuracy %", 2), ("latency ms", 4), ("power W", 3), ("energy mJ", 4)):
-        column = name.lower().replace(" ", "_").removesuffix("_%")
-        ends = zip(*(rows[column + end] for end in ("", "_low", "_high")), strict=True)
-        shown[name] = ["{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*three, d=digits) for three in ends]
-    shown[["dsp", "bram", "lut"]] = rows[["dsp", "bram", "lut"]]
-    print(shown.to_string(index=False))
-    best = _knee(front)
-    part = f", of which {len(rows)} are shown (--all shows all)" if len(rows) < len(front) else ""
-    print(
-        f"Considered {found.considered:,} designs; {found.feasible:,} keep to the constraints; "
-        f"{len(front):,} are on the front{part}."
-    )
-    print("Predicted, with 90 % intervals; power is modelled, no board was measured.")
-    print(f"Knee: {best['id']} ({best['architecture']}@{best['accelerator']}@{best['device']})")
 
 
 @app.command()
@@ -261,7 +256,7 @@ def run(
     fit(study)
     print("4/5 explore")
     explore_command(study, sample=True, seed=seed)
-    best = str(_knee(open_study(study).front())["id"])
+    best = str(verbs.knee(open_study(study).front())["id"])
     print(f"5/5 verify and export the knee, {best}")
     known = verbs.is_routed(open_study(study), best)  # else place and route takes minutes
     verify([best], study, closed_form or not known, data_folder, download)
@@ -283,7 +278,8 @@ def page_command(
     raise typer.Exit(serve(study, port, browser))
 
 
-app.command()(verbs.cost)
+app.command()(rounds.improve)
+app.command()(cost)
 app.command()(verbs.implement)
 
 

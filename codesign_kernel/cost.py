@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .accelerator import Accelerator, Accelerators, Coefficient, Device
-from .cycles import PARAM_BYTES, Cycles, Lanes, Port, cycles, traffic
+from .cycles import PARAM_BYTES, Cycles, Lanes, Port, cycles
 from .workload import Layers
 
 SLOTS = 32  # filter groups whose parameters are kept (as in rtl/shape.py)
@@ -116,10 +116,8 @@ def clock_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:
     return np.maximum(device.clock_mhz - device.clock_slope_mhz * doublings, 1.0)
 
 
-def activity(
-    layers: Layers, acc: Accelerators, device: Device, spent: Cycles, need: Resources
-) -> Activity:
-    """What happens in a mean cycle of a network, (n,), given the cycles that its layers take.
+def activity(acc: Accelerators, device: Device, spent: Cycles, need: Resources) -> Activity:
+    """What happens in a mean cycle of a network, (n,), given what its layers take.
 
     A multiplier at work takes a product each cycle, and a word from each bank of weights and maps;
     what crosses the memory port is written to or read from one of those.
@@ -128,7 +126,7 @@ def activity(
     lanes = Lanes.of(acc, port)
     total = spent.total.sum(axis=-1)
     busy = spent.compute.sum(axis=-1) / total
-    moved = sum(part.sum(axis=-1) for part in traffic(layers, column(acc), port)) / total
+    moved = spent.moved.sum(axis=-1) / total
     wide = -(-8 * port.bytes // device.bram_bits_wide)
     accesses = wide * (busy * (lanes.word_beats + acc.pv * lanes.banks) + moved / port.bytes)
     products = busy * acc.pf * acc.pc * acc.pv
@@ -166,23 +164,28 @@ def power_within(parts: np.ndarray, device: Device) -> np.ndarray:
 
 
 def figures(
-    layers: Layers, acc: Accelerators, device: Device, spent: Cycles | None = None
-) -> Figures:
+    layers: Layers, acc: Accelerators, device: Device, spent: Cycles | None = None,
+    clock: np.ndarray | None = None,
+) -> Figures:  # fmt: skip
     """Figures of `n` designs: row i of the layers, (n, layers), on accelerator i; `spent` if the
-    cycles are known already."""
+    cycles are known already, `clock` in MHz, (n,), if that is known better than by `clock_mhz`."""
     spent = spent or cycles(layers, column(acc), Port.of(device))
-    total, clock, need = spent.total.sum(axis=-1), clock_mhz(acc, device), resources(acc, device)
-    parts = power_parts(need.ff, clock, activity(layers, acc, device, spent, need), device)
+    clock = clock_mhz(acc, device) if clock is None else clock
+    total, need = spent.total.sum(axis=-1), resources(acc, device)
+    parts = power_parts(need.ff, clock, activity(acc, device, spent, need), device)
     within = power_within(parts, device)
     return Figures(total, clock, total / clock * 1e-3, parts.sum(axis=-1), within)
 
 
-def roofline_ms(layers: Layers, acc: Accelerators, device: Device) -> np.ndarray:
+def roofline_ms(
+    layers: Layers, acc: Accelerators, device: Device, which: np.ndarray | slice = slice(None)
+) -> np.ndarray:
     """Least latency in ms, (n,): all multipliers always busy, or each byte moved once (Williams et
-    al., CACM 2009). A prior mean for latency that knows nothing of the engine's details."""
-    compute = layers.macs.sum(axis=-1) / (acc.pf * acc.pc * acc.pv)
+    al., CACM 2009). A prior mean for latency that knows nothing of the engine's details. `which` of
+    the networks runs on each accelerator."""
+    compute = layers.macs.sum(axis=-1)[which] / (acc.pf * acc.pc * acc.pv)
     moved = (layers.weights + layers.inputs + layers.outputs).sum(axis=-1)
-    traffic = moved / port_rate(device)
+    traffic = moved[which] / port_rate(device)
     return np.asarray(np.maximum(compute, traffic) / clock_mhz(acc, device) / 1e3)
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from . import charts, cost, live, routed
+from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError
-from .explore import Constraints, tabulate
+from .explore import tabulate
 from .live import Cloud
 from .space import Architecture
 from .study import Study, open_study
@@ -29,7 +30,8 @@ PAUSE = 0.25  # s without a move of a slider before the suggested design follows
 HEADING = "Network and accelerator, designed together"
 KEY = (
     "Large points: the Pareto front. Ring: the design below, with its 90 % intervals. "
-    "Dashed lines: limits. Click a point to see its design."
+    "Dashed lines: limits. A design keeps to them if it does so with a probability of "
+    f"{100 * CONFIDENCE:g} %: hence the room beside them. Click a point to see its design."
 )
 
 
@@ -130,7 +132,8 @@ class Dashboard:
     @property
     def constraints(self) -> Constraints:
         """What the limits ask for."""
-        return Constraints(*(bound.asked for bound in self.bounds.values()))
+        latency, power, accuracy, dsp, bram = (bound.asked for bound in self.bounds.values())
+        return Constraints(latency, power, accuracy, dsp, bram)
 
     @property
     def design(self) -> Design:

@@ -126,6 +126,14 @@ class Dataset:
         """Whether training may mirror images: not where that makes another class of them."""
         return self.name != "digits"
 
+    def draws(self, size: int, seed: int, step: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+        """Return which images of a step of training are mirrored, (size,), and the corner, down and
+        right in pixels, from which all are cut once a sixteenth of each side pads them."""
+        rng = np.random.default_rng([seed, step, 1])
+        mirrored = rng.random(size) < 0.5 * self.mirror
+        down, right = (int(rng.integers(0, 2 * (side // 16) + 1)) for side in self.shape[:2])
+        return mirrored, (down, right)
+
 
 def load(
     name: str, *, folder: Path | None = None, download: bool = False, shape: Shape | None = None

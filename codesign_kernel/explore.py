@@ -1,15 +1,14 @@
 """Phase 3: search architecture x accelerator for the Pareto set, on predictions, under constraints.
 
-An evolutionary search in the manner of NSGA-II (Deb et al., IEEE TEC 2002), vectorised over whole
-populations: designs that break constraints rank by how much they do, behind all that break none;
-those rank by front and then by crowding. Objectives: accuracy up, latency and power down. DSP,
-block RAM and LUT are known for an accelerator, so accelerators beyond them never enter, and neither
-do networks that an accelerator's buffers cannot run.
+Objectives: accuracy up, latency and power down. Bounds on these hold with a stated probability.
+DSP, block RAM and LUT are known for an accelerator, so accelerators beyond them never enter, and
+neither do networks that an accelerator's buffers cannot run. How designs are chosen: `evolve.py`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -17,48 +16,17 @@ from tqdm.auto import trange
 
 from . import cost, pareto
 from .accelerator import Accelerators, Device
+from .constraints import Constraints, advice, least, relaxed
+from .cycles import Port
 from .design import Design
-from .errors import InputError, number
-from .predict import QUANTITIES, Predictors
+from .errors import InputError
+from .evolve import Evolution
+from .loops import outline
+from .predict import COVERAGE, QUANTITIES, Predictors
 from .space import Genomes, SearchSpace
+from .workload import layers_of
 
-POPULATION = 1000
 SIGNS = np.array([-1.0, 1.0, 1.0])  # accuracy is maximised, latency and power are minimised
-
-
-@dataclass(frozen=True)
-class Constraints:
-    """What a design must keep to; None where nothing is asked. Latency in ms, power in W, accuracy
-    in %, DSP and block RAM in blocks."""
-
-    max_latency_ms: float | None = None
-    max_power_w: float | None = None
-    min_accuracy: float | None = None
-    max_dsp: float | None = None
-    max_bram: float | None = None
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is not None:
-                high = 100.0 if item.name == "min_accuracy" else np.inf
-                number("--" + item.name.replace("_", "-"), value, 0.0, high)
-
-    def excess(self, means: np.ndarray, dsp: np.ndarray, bram: np.ndarray) -> np.ndarray:
-        """By what fraction each design breaks each constraint, (n, 5), 0 where it keeps to it.
-
-        Columns are in the order of the fields; `means` are accuracy, latency and power (n, 3).
-        """
-        values = [means[:, 1], means[:, 2], -means[:, 0], dsp, bram]
-        columns = []
-        for item, value in zip(fields(self), values, strict=True):
-            bound = getattr(self, item.name)
-            if bound is None:
-                columns.append(np.zeros(len(means)))
-            else:
-                limit = -bound if item.name == "min_accuracy" else bound
-                columns.append(np.maximum(value - limit, 0.0) / max(abs(bound), 1e-9))
-        return np.column_stack(columns)
 
 
 @dataclass(frozen=True)
@@ -83,6 +51,21 @@ class Designs:
             self.device, self.genomes[index], self.accelerators[index], self.means[index], low, high
         )
 
+    def worst(self, confidence: float) -> np.ndarray:
+        """Accuracy, latency and power, (n, 3), that each design keeps to with a probability of
+        `confidence`: the means where no intervals are known.
+
+        A 90 % interval is left on either side with a probability of 5 %. For other probabilities
+        its ends move as the quantiles of a normal distribution do, of latency and power in
+        logarithms.
+        """
+        if self.low is None or self.high is None:
+            return self.means
+        share = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf((1 + COVERAGE) / 2)
+        lost = share * np.maximum(self.means[:, 0] - self.low[:, 0], 0.0)
+        more = np.maximum(self.high[:, 1:] / self.means[:, 1:], 1.0) ** share
+        return np.column_stack([self.means[:, 0] - lost, self.means[:, 1:] * more])
+
 
 @dataclass(frozen=True)
 class Exploration:
@@ -103,12 +86,15 @@ def knee(means: np.ndarray) -> int:
     return pareto.knee(np.column_stack([-means[:, 0], np.log(means[:, 1:])]))
 
 
-def usable(device: Device, constraints: Constraints) -> Accelerators:
-    """Return the accelerators, maybe none, that keep to the constraints on DSP and block RAM.
+def usable(
+    device: Device, constraints: Constraints, among: Accelerators | None = None
+) -> Accelerators:
+    """Return the accelerators, maybe none, that keep to the constraints on DSP and block RAM:
+    `among` those given, or else those of the device's grid.
 
     Raises InputError if the device cannot hold a single engine, whatever the constraints.
     """
-    grid = device.grid()
+    grid = device.grid() if among is None else among
     grid = grid[cost.fits(grid, device)]
     if len(grid) == 0:
         raise InputError(f"device {device.name} is too small for any engine of the grid.")
@@ -126,28 +112,32 @@ def explore(
     *,
     generations: int = 60,
     seed: int = 0,
+    engines: Mapping[str, Accelerators] = MappingProxyType({}),
 ) -> Exploration:
     """Search each device for its front and return the front of them all.
 
-    Raises InputError if no design that is found keeps to the constraints: it names those that bind
-    and the nearest values of them, at which the same search does find one.
+    `engines` are those to search on a device; where none are given, its whole grid is. Raises
+    InputError if no design that is found keeps to the constraints: it names those that bind and the
+    nearest values of them, at which the same search does find one.
     """
-    names = list(dict.fromkeys(devices))
-    held = _holdable([predictors.devices[name] for name in names], constraints)
+    chips = {name: predictors.devices[name] for name in devices}
+    held = _holdable(chips, constraints, engines)
     while True:
         found = [
             _search(predictors, name, grid, held, generations, seed)
-            for name in names
-            if len(grid := usable(predictors.devices[name], held))
+            for name, chip in chips.items()
+            if len(grid := usable(chip, held, engines.get(name)))
         ]
         allowed = [designs[_feasible(predictors, designs, held)] for designs in found]
         feasible = sum(map(len, allowed))
         if feasible:
             break
-        held = _relaxed(predictors, found, held)
+        excess = np.concatenate([_excess(predictors, designs, held) for designs in found])
+        worst = np.concatenate([designs.worst(held.confidence) for designs in found])
+        held = relaxed(held, excess, worst)
     if held != constraints:
-        raise InputError(_advice(constraints, held))
-    kept = [designs[pareto.front(designs.means * SIGNS)] for designs in allowed if len(designs)]
+        raise InputError(advice(constraints, held))
+    kept = [_precise(predictors, designs, held) for designs in allowed if len(designs)]
     everyone = pareto.front(np.concatenate([designs.means for designs in kept]) * SIGNS)
     parts = np.split(everyone, np.cumsum([len(designs) for designs in kept])[:-1])
     tables = [table(predictors, designs[part]) for designs, part in zip(kept, parts, strict=True)]
@@ -157,138 +147,69 @@ def explore(
 
 def _search(predictors: Predictors, name: str, grid: Accelerators, constraints: Constraints,
             generations: int, seed: int) -> Designs:  # fmt: skip
-    rng = np.random.default_rng([seed, 3])
-    space = predictors.space
-    seen: set[bytes] = set()
-    genomes = np.concatenate([space.sample(POPULATION - 2, rng), np.stack(space.extremes())])
-    drawn = rng.integers(0, len(grid), POPULATION)
-    population = _unseen(np.column_stack([genomes, drawn]), seen)
-    population = population[predictors.runs(population[:, :-1], grid[population[:, -1]], name)]
-    means = predictors.means(population[:, :-1], grid[population[:, -1]], name)
-    considered = [population], [means]
-    for _ in trange(generations, desc=f"explore {name}", unit="generation"):
-        parents = population[rng.integers(0, len(population), (2, POPULATION))]
-        children = _unseen(_children(space, parents, len(grid), rng), seen)
-        children = children[predictors.runs(children[:, :-1], grid[children[:, -1]], name)]
-        if len(children) == 0:  # a small space is soon exhausted
+    device = predictors.devices[name]
+    search = Evolution(predictors.space, grid, [seed, 3])
+    coverage = COVERAGE if constraints.uncertain else None
+    found: list[tuple[np.ndarray, ...]] = []
+    for _ in trange(generations + 1, desc=f"explore {name}", unit="generation"):
+        asked = search.ask()
+        layers = layers_of(predictors.space, asked.genomes)
+        busy, runs = outline(layers, grid[asked.engine], Port.of(device), asked.which)
+        asked, busy = asked.part(runs), busy[runs]
+        if not runs.any():  # a small space is soon exhausted
             continue
-        fresh = predictors.means(children[:, :-1], grid[children[:, -1]], name)
-        considered[0].append(children)
-        considered[1].append(fresh)
-        population, means = np.concatenate([population, children]), np.concatenate([means, fresh])
-        kept = _survivors(predictors, name, population, means, grid, constraints)
-        population, means = population[kept], means[kept]
-    population, means = (np.concatenate(parts) for parts in considered)
-    return Designs(name, population[:, :-1], grid[population[:, -1]], means)
+        acc = grid[asked.engine]
+        figures = predictors.figures(asked.genomes, acc, name, asked.which, busy, coverage, True)
+        designs = Designs(name, asked.rows, acc, *figures)
+        known = np.zeros(len(designs))  # DSP and block RAM of the whole grid keep to the bounds
+        broken = constraints.excess(designs.worst(constraints.confidence), known, known)
+        search.tell(asked, designs.means * SIGNS, broken.sum(axis=1))
+        found.append((designs.genomes, asked.engine, *figures))
+    if not found:
+        raise InputError(f"no engine of {name} that was tried can run a network of the space.")
+    genomes, engine, means, *ends = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Designs(name, genomes, grid[engine], means, *(ends if constraints.uncertain else ()))
 
 
-def _unseen(population: np.ndarray, seen: set[bytes]) -> np.ndarray:
-    """Return the rows that were not seen yet, each once, and note them as seen."""
-    new = []
-    for i, row in enumerate(population.astype(np.int16)):
-        key = row.tobytes()
-        if key not in seen:
-            seen.add(key)
-            new.append(i)
-    return population[new]
-
-
-def _children(
-    space: SearchSpace, parents: np.ndarray, accelerators: int, rng: np.random.Generator
-) -> np.ndarray:
-    one, two = parents
-    genomes = space.mutate(space.cross(one[:, :-1], two[:, :-1], rng), rng, 1.5 / one.shape[1])
-    either = np.where(rng.random(len(one)) < 0.5, one[:, -1], two[:, -1])
-    drawn = rng.integers(0, accelerators, len(one))
-    return np.column_stack([genomes, np.where(rng.random(len(one)) < 0.2, drawn, either)])
-
-
-def _survivors(predictors: Predictors, name: str, population: np.ndarray, means: np.ndarray,
-               grid: Accelerators, constraints: Constraints) -> np.ndarray:  # fmt: skip
-    need = cost.resources(grid[population[:, -1]], predictors.devices[name])
-    broken = constraints.excess(means, need.dsp, need.bram).sum(axis=1)
-    points = means * SIGNS
-    rank = np.full(len(means), np.iinfo(np.int64).max)
-    feasible = np.flatnonzero(broken == 0)
-    rank[feasible] = pareto.ranks(points[feasible])
-    order = np.lexsort((-_crowding(points, rank), broken, rank))
-    return order[:POPULATION]
-
-
-def _crowding(points: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Distance between each point's neighbours of the same rank, summed over objectives, (n,)."""
-    total = np.zeros(len(points))
-    for value in points.T:
-        order = np.lexsort((value, rank))
-        span = max(np.ptp(value), 1e-12)
-        gap = np.full(len(points), np.inf)
-        inner = (rank[order][2:] == rank[order][1:-1]) & (rank[order][1:-1] == rank[order][:-2])
-        width = (value[order][2:] - value[order][:-2]) / span
-        gap[1:-1] = np.where(inner, width, np.inf)
-        total[order] += gap
-    return total
+def _precise(predictors: Predictors, designs: Designs, constraints: Constraints) -> Designs:
+    """Return the front of designs, predicted anew in full precision."""
+    best = designs[pareto.front(designs.means * SIGNS)]
+    asked = best.genomes, best.accelerators, best.device
+    if constraints.uncertain:
+        means, low, high = predictors.figures(*asked, coverage=COVERAGE)
+        best = replace(best, means=means, low=low, high=high)
+    else:
+        best = replace(best, means=predictors.means(*asked))
+    kept = best[_feasible(predictors, best, constraints)]
+    return kept[pareto.front(kept.means * SIGNS)]
 
 
 def _excess(predictors: Predictors, designs: Designs, constraints: Constraints) -> np.ndarray:
     need = cost.resources(designs.accelerators, predictors.devices[designs.device])
-    return constraints.excess(designs.means, need.dsp, need.bram)
+    worst = designs.worst(constraints.confidence)
+    return constraints.excess(worst, need.dsp, need.bram)
 
 
 def _feasible(predictors: Predictors, designs: Designs, constraints: Constraints) -> np.ndarray:
     return np.asarray((_excess(predictors, designs, constraints) == 0).all(axis=1))
 
 
-def _holdable(devices: Sequence[Device], constraints: Constraints) -> Constraints:
+def _holdable(
+    chips: Mapping[str, Device], constraints: Constraints, engines: Mapping[str, Accelerators]
+) -> Constraints:
     """Return the constraints with DSP and block RAM relaxed so far that a device has an engine."""
-    if any(len(usable(device, constraints)) for device in devices):
+    if any(len(usable(chip, constraints, engines.get(name))) for name, chip in chips.items()):
         return constraints
-    grids = [usable(device, Constraints()) for device in devices]
-    needs = [cost.resources(grid, device) for grid, device in zip(grids, devices, strict=True)]
+    needs = [
+        cost.resources(usable(chip, Constraints(), engines.get(name)), chip)
+        for name, chip in chips.items()
+    ]
     dsp, bram = (np.concatenate([getattr(n, kind) for n in needs]) for kind in ("dsp", "bram"))
     excess = constraints.excess(np.zeros((len(dsp), 3)), dsp, bram)[:, 3:]
-    best = _least(excess)
+    best = least(excess)
     need = {"max_dsp": float(dsp[best]), "max_bram": float(bram[best])}
     broken = [name for name, e in zip(need, excess[best], strict=True) if e > 0]
     return replace(constraints, **{name: need[name] for name in broken})
-
-
-def _relaxed(predictors: Predictors, found: list[Designs], constraints: Constraints) -> Constraints:
-    """Return the constraints relaxed so far that the nearest design found keeps to them.
-
-    Values are rounded to four digits, to the side that lets the design in.
-    """
-    excess = np.concatenate([_excess(predictors, designs, constraints) for designs in found])
-    means = np.concatenate([designs.means for designs in found])
-    best = _least(excess)
-    accuracy, latency, power = means[best]
-    up, down = Context(4, ROUND_CEILING), Context(4, ROUND_FLOOR)
-    reached = {
-        "max_latency_ms": float(up.create_decimal(latency)),
-        "max_power_w": float(up.create_decimal(power)),
-        "min_accuracy": float(down.create_decimal(accuracy)),
-    }
-    broken = [item.name for item, e in zip(fields(constraints), excess[best], strict=True) if e > 0]
-    return replace(constraints, **{name: reached[name] for name in broken})
-
-
-def _least(excess: np.ndarray) -> int:
-    """Return the row of least excess (n, k), one that breaks a single constraint if any does."""
-    several = (excess > 0).sum(axis=1) > 1
-    return int(np.lexsort((excess.sum(axis=1), several))[0])
-
-
-def _advice(asked: Constraints, held: Constraints) -> str:
-    """Say which constraints bind, and at which values of them the search found a design."""
-    names = [
-        item.name for item in fields(asked) if getattr(asked, item.name) != getattr(held, item.name)
-    ]
-    bind = " and ".join(f"--{name.replace('_', '-')} {getattr(asked, name):g}" for name in names)
-    values = " and ".join(f"{getattr(held, name):.10g}" for name in names)
-    verbs = ("binds", "value is") if len(names) == 1 else ("bind", "values are")
-    return (
-        f"no design keeps to all constraints: {bind} {verbs[0]}; the nearest feasible {verbs[1]} "
-        f"{values}."
-    )
 
 
 def table(predictors: Predictors, designs: Designs) -> pd.DataFrame:

@@ -2,11 +2,12 @@
 counts over all that is stored.
 
 Latency, power and accuracy are objectives: a bound on them cuts the front but brings nothing to it.
-DSP and block RAM are not. All that any bounds can leave on the front is on the front in all five,
-the candidates: they are all among the points, and Python says which of them are on the front.
+DSP and block RAM are not, and neither is what a design keeps to with the probability that bounds
+must hold with. All that any bounds can leave on the front is on the front in all of these together,
+the candidates: they come first among the points, and Python says which of them are on the front.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +16,8 @@ import pandas as pd
 from . import cost, pareto
 from .accelerator import Device
 from .charts import POWER, QUANTITIES, TITLES, alt, tip
-from .explore import SIGNS, Constraints, Designs, knee
+from .constraints import CONFIDENCE, Constraints
+from .explore import SIGNS, Designs, knee
 
 MAX_POINTS = 5000  # a canvas redraws as many within the time of a few frames
 FREE = 1e9  # a bound that asks for nothing
@@ -38,17 +40,18 @@ class Cloud:
 
     @cached_property
     def values(self) -> pd.DataFrame:
-        """Accuracy (%), latency_ms, power_w, dsp and bram of each design."""
+        """Accuracy (%), latency_ms and power_w that each design keeps to with a probability of
+        CONFIDENCE, and its dsp and bram."""
         need = cost.resources(self.designs.accelerators, self.device)
-        accuracy, latency, power = self.designs.means.T
+        accuracy, latency, power = self.designs.worst(CONFIDENCE).T
         columns = {"accuracy": accuracy, "latency_ms": latency, "power_w": power}
         return pd.DataFrame({**columns, "dsp": need.dsp, "bram": need.bram})
 
     @cached_property
     def candidates(self) -> np.ndarray:
-        """Which designs are on the front in all five."""
-        need = self.values[["dsp", "bram"]].to_numpy()
-        return np.flatnonzero(pareto.front(np.column_stack([self.designs.means * SIGNS, need])))
+        """Which designs are on the front in the predictions and all five values."""
+        columns = self.values.to_numpy() * [*SIGNS, 1, 1]
+        return np.flatnonzero(pareto.front(np.column_stack([self.designs.means * SIGNS, columns])))
 
     @cached_property
     def points(self) -> np.ndarray:
@@ -59,10 +62,8 @@ class Cloud:
 
     def broken(self, constraints: Constraints) -> np.ndarray:
         """By what fraction each design breaks each bound, (n, 5)."""
-        need = self.values
-        return constraints.excess(
-            self.designs.means, need["dsp"].to_numpy(), need["bram"].to_numpy()
-        )
+        worst, dsp, bram = np.split(self.values.to_numpy(), [3, 4], axis=1)
+        return constraints.excess(worst, dsp[:, 0], bram[:, 0])
 
     def front(self, allowed: np.ndarray) -> np.ndarray:
         """Return the indices of the front of those designs that `allowed`, boolean (n,), leaves."""
@@ -89,16 +90,15 @@ class Cloud:
                   "max_power_w": np.ceil(power * 1e4) / 1e4,
                   "min_accuracy": np.floor(accuracy * 100) / 100,
                   "max_dsp": dsp, "max_bram": bram}  # fmt: skip
-        names = [field.name for field in fields(constraints)]
-        asks = [ASKS[name].format(values[name]) for name in np.array(names)[broken[best] > 0]]
+        asks = [ASKS[name].format(values[name]) for name in np.array([*ASKS])[broken[best] > 0]]
         return f"No stored design keeps to all limits. The nearest needs {' and '.join(asks)}."
 
 
 def params(constraints: Constraints) -> dict[str, float]:
     """Return the picture's params for the bounds."""
-    asked = {field.name: getattr(constraints, field.name) for field in fields(constraints)}
-    free = dict.fromkeys(asked, FREE) | {"min_accuracy": 0.0}
-    return {name: free[name] if bound is None else bound for name, bound in asked.items()}
+    free = dict.fromkeys(constraints.bounds, FREE) | {"min_accuracy": 0.0}
+    return {name: free[name] if bound is None else bound
+            for name, bound in constraints.bounds.items()}  # fmt: skip
 
 
 def mark(row: pd.Series) -> dict[str, float]:
@@ -109,8 +109,12 @@ def mark(row: pd.Series) -> dict[str, float]:
 def chart(cloud: Cloud) -> alt.LayerChart:
     """Return the picture. Its params: a bound each, under the names of `Constraints`; `front`, see
     `Cloud.flags`; `chosen`, see `mark`. A point's datum has its number, `n`, in `Cloud.points`."""
-    rows = cloud.values.iloc[cloud.points].assign(n=np.arange(len(cloud.points)))
-    rows = rows.round({"accuracy": 4, "latency_ms": 7, "power_w": 6})
+    worst = [f"{name}_worst" for name in QUANTITIES]
+    rows = cloud.values.iloc[cloud.points].rename(columns=dict(zip(QUANTITIES, worst, strict=True)))
+    rows = rows.assign(n=np.arange(len(cloud.points)))
+    rows[[*QUANTITIES]] = cloud.designs.means[cloud.points]
+    for name, digits in {"accuracy": 4, "latency_ms": 7, "power_w": 6}.items():
+        rows[[name, f"{name}_worst"]] = rows[[name, f"{name}_worst"]].round(digits)
     x = alt.X("latency_ms:Q", title=f"{TITLES['latency_ms']}, predicted",
               scale=_padded(rows["latency_ms"], log=True))  # fmt: skip
     y = alt.Y("accuracy:Q", title=f"{TITLES['accuracy']}, predicted",
@@ -123,8 +127,8 @@ def chart(cloud: Cloud) -> alt.LayerChart:
     points = (
         alt.Chart(rows.iloc[::-1])  # what is drawn last is on top: the candidates
         .transform_filter(
-            "datum.latency_ms <= max_latency_ms && datum.power_w <= max_power_w && "
-            "datum.accuracy >= min_accuracy && datum.dsp <= max_dsp && datum.bram <= max_bram"
+            "datum.latency_ms_worst <= max_latency_ms && datum.power_w_worst <= max_power_w && "
+            "datum.accuracy_worst >= min_accuracy && datum.dsp <= max_dsp && datum.bram <= max_bram"
         )
         .mark_point(filled=True, shape="circle", strokeWidth=0.8)
         .encode(

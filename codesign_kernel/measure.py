@@ -3,9 +3,10 @@
 A design is measured once by each method; rows are stored as they come.
 """
 
+import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,21 @@ from tqdm.auto import tqdm
 
 from . import baselines, cycles, routed
 from .accelerator import Accelerator, Accelerators, Device
+from .constraints import Constraints
 from .design import Design
 from .errors import InputError
-from .explore import Constraints, usable
-from .meters import CLOSED_FORM, MODELLED, SIMULATION, Accuracy, Meter, supernet_method
+from .explore import usable
+from .files import read_json
+from .meters import (
+    CLOSED_FORM,
+    MODELLED,
+    SIMULATION,
+    Accuracy,
+    Closed,
+    Meter,
+    Simulated,
+    supernet_method,
+)
 from .predict import (
     QUANTITIES,
     Predictors,
@@ -26,12 +38,15 @@ from .predict import (
     hardware_features,
     hardware_surrogate,
 )  # fmt: skip
+from .rtl.shape import Shape
+from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace
 from .store import Key
 from .study import LEAST, Study
 from .workload import layers_of, totals
 
 STRATA = 10
+CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
 
 
 def stratified(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
@@ -109,6 +124,24 @@ def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
     return len(pending)
 
 
+def measure_all(
+    study: Study, subnets: Accuracy, accuracy: list[Key], simulated: list[Key], closed: list[Key]
+) -> Iterator[tuple[str, Meter, list[Key], int]]:
+    """Measure what the study lacks of these designs, each by its meter; yield for each meter what
+    it did in a word, its designs, and how many of them it measured now."""
+    ports = {(a, study.device(d).port_bits) for _, a, d in simulated}
+    if shapes := sorted((Shape(Accelerator.parse(a), bits) for a, bits in ports), key=str):
+        build_many(shapes, os.cpu_count() or 1)
+    jobs: list[tuple[str, Meter, list[Key]]] = [
+        ("accuracy", subnets, accuracy),
+        ("simulated", Simulated(subnets, study), simulated),
+        ("modelled", Closed(study), closed),
+    ]
+    for what, meter, keys in jobs:
+        if keys:
+            yield what, meter, keys, measure(study, meter, keys, what)
+
+
 def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     """Return the study's rows of a quantity on a device. Raises InputError if under ten.
 
@@ -155,7 +188,8 @@ def inputs(
         return accuracy_features(study.space, genomes)
     acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
     layers = layers_of(study.space, genomes)
-    X, names = hardware_features(layers, acc, study.devices[device], _measured(frame))
+    chip, measured = study.devices[device], _measured(frame)
+    X, names = hardware_features(layers, acc, chip, measured)
     return X[quantity], names
 
 
@@ -164,35 +198,74 @@ def _measured(frame: pd.DataFrame) -> bool:
     return bool(frame["method"].iloc[0] != CLOSED_FORM)
 
 
+def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
+    """Fit all predictors to the study's rows; return them and the rows of each quantity and device.
+
+    Nothing is stored. Raises InputError if there are too few rows.
+    """
+    predictors = Predictors(study.space, study.devices, accuracy_surrogate())
+    jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
+    frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
+    for (quantity, device), frame in tqdm(frames.items(), desc="fit", unit="quantity"):
+        X, _ = inputs(study, quantity, device, frame)
+        model = hardware_surrogate() if device else predictors.accuracy
+        model.fit(X, frame[quantity].to_numpy(dtype=np.float64))
+        if device:
+            predictors.hardware[quantity, device] = model
+            if _measured(frame):
+                predictors.measured.add(device)
+    return predictors, frames
+
+
+def chosen(study: Study) -> set[Key]:
+    """Return what was measured because `improve` chose it: designs, and architectures for their
+    accuracy, whose accelerator and device are empty. Raises InputError if the file is damaged."""
+    path = study.root / CHOSEN
+    if not path.exists():
+        return set()
+    try:
+        designs = [design for part in read_json(path)["campaigns"] for design in part["designs"]]
+        keys = [(d["architecture"], d["accelerator"], d["device"]) for d in designs]
+        new = [(d["accuracy_new"], d["hardware_new"]) for d in designs]
+        pairs = [*zip(keys, new, strict=True)]
+        whole = {key for key, (_, hardware) in pairs if hardware}
+        return whole | {(key[0], "", "") for key, (accuracy, _) in pairs if accuracy}
+    except (KeyError, TypeError):
+        raise InputError(f"{path} is damaged: it holds no designs that were chosen.") from None
+
+
 def fit(study: Study) -> pd.DataFrame:
     """Fit all predictors to the study's rows, store them, and return how good they are.
 
     The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
     R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
-    the leave-one-out MAE of the Gaussian process.
+    the leave-one-out MAE of the Gaussian process. Rows that `improve` chose, the number `chosen`,
+    are learnt from but not counted in these: near the front, they would be no fair sample.
     """
-    predictors = Predictors(study.space, study.devices, accuracy_surrogate())
-    tables: list[pd.DataFrame] = []
-    jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
-    frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
-    for (quantity, device), frame in tqdm(frames.items(), desc="fit", unit="quantity"):
+    predictors, frames = fitted(study)
+    picked, tables = chosen(study), list[pd.DataFrame]()
+    for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
         X, _ = inputs(study, quantity, device, frame)
         y = frame[quantity].to_numpy(dtype=np.float64)
-        hardware = quantity != "accuracy"
-        model = hardware_surrogate() if hardware else predictors.accuracy
-        model.fit(X, y)
-        if hardware:
-            predictors.hardware[quantity, device] = model
-            if _measured(frame):
-                predictors.measured.add(device)
-        report = baselines.compare(X, y, prior=0 if hardware else None, log=hardware)
+        keys = frame[["architecture", "accelerator", "device"]].itertuples(index=False, name=None)
+        drawn = np.array([key not in picked for key in keys])
+        if drawn.sum() < LEAST:
+            raise InputError(
+                f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "
+                f"designs that `improve` did not choose, but at least {LEAST} are needed: run "
+                "`codesign profile` on this study."
+            )
+        model = predictors.hardware[quantity, device] if device else predictors.accuracy
+        prior = 0 if device else None
+        report = baselines.compare(X[drawn], y[drawn], prior=prior, log=bool(device))
         report.insert(0, "model", report.index)
-        left_out = np.abs(model.leave_one_out()[0] - y).mean()
+        left_out = np.abs(model.leave_one_out()[0] - y)[drawn].mean()
         report["LOO MAE"] = np.where(report["model"] == "Gaussian process", left_out, np.nan)
         report.insert(0, "quantity", quantity)
         report.insert(1, "device", device)
-        report.insert(2, "rows", len(y))
-        report.insert(3, "source", frame["source"].iloc[0])
+        report.insert(2, "rows", int(drawn.sum()))
+        report.insert(3, "chosen", int((~drawn).sum()))
+        report.insert(4, "source", frame["source"].iloc[0])
         tables.append(report)
     table = pd.concat(tables, ignore_index=True)
     study.save_predictors(predictors, _records(table))

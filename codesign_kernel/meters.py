@@ -26,7 +26,7 @@ from .workload import layers_of
 if TYPE_CHECKING:
     from .quantize import Quantized
 
-CLOSED_FORM = "closed form 2"
+CLOSED_FORM = "closed form 4"
 SIMULATION = "simulation, place and route 1"
 MODELLED = ("power_w", "energy_mj")  # whatever is measured: no board was
 
@@ -149,11 +149,17 @@ def activity(run: Run, program: Program, flip_flops: float) -> cost.Activity:
 
     Flips are those of the flip-flops that place and route leaves, `flip_flops`, in proportion.
     """
-    shape, beats = program.shape, (run.read + run.written) / run.cycles
-    busy = run.layers["compute"].sum() / run.cycles
+    busy, beats = run.layers["compute"].sum() / run.cycles, (run.read + run.written) / run.cycles
+    return activity_of(program.shape, busy, beats, run.flips / run.flip_flops * flip_flops)
+
+
+def activity_of(
+    shape: Shape, busy: np.ndarray | float, beats: np.ndarray | float, flips: np.ndarray | float
+) -> cost.Activity:
+    """Return what happens in a mean cycle, (n,), in which so many multipliers' cycles, beats over
+    the port and changes of flip-flops do."""
     blocks = -(-shape.port_bits // 36)  # side by side, for the width of the port
     accesses = blocks * (busy * (shape.word_beats + shape.pv * shape.banks) + beats)
-    flips = run.flips / run.flip_flops * flip_flops
     products = busy * shape.pf * shape.pc * shape.pv
     parts = (flips, products, accesses, beats * shape.port_bits)
-    return cost.Activity(*(np.array(part) for part in parts))
+    return cost.Activity(*(np.asarray(part) for part in parts))

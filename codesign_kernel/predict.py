@@ -3,7 +3,9 @@
 Accuracy depends on the architecture alone; latency and power on both, per device. So there is one
 Gaussian process for accuracy and two for each device. DSP, block RAM and LUT need no prediction:
 the closed form gives them. Where latency and power rest on measurements, the closed form is their
-prior mean; where they are modelled, it is what is learnt, and the prior is a roofline.
+prior mean; where they are modelled, it is what is learnt, and the prior is a roofline. Latency is
+cycles over clock: the clock of an engine that was placed and routed is known, that of another is
+modelled, and how far off that may be is in the interval.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import cost
-from .accelerator import Accelerators, Device
-from .cycles import Port, cycles, runs
+from . import cost, routed
+from .accelerator import Accelerator, Accelerators, Device
+from .cycles import Port
 from .errors import InputError
+from .loops import outline
 from .space import Genomes, SearchSpace
 from .workload import Layers, layers_of
 
@@ -27,43 +30,57 @@ if TYPE_CHECKING:  # scikit-learn takes 85 MB and 1.2 s: who only reads predicti
 
 COVERAGE = 0.9
 QUANTITIES = ("accuracy", "latency_ms", "power_w")
+_ENGINE = Accelerator(8, 8, 1, 16, 16)  # to predict something with
 
 
-def accuracy_features(space: SearchSpace, genomes: Genomes) -> tuple[np.ndarray, list[str]]:
+def accuracy_features(
+    space: SearchSpace, genomes: Genomes, layers: Layers | None = None
+) -> tuple[np.ndarray, list[str]]:
     """Return what accuracy is predicted from, (n, f), and the names of the columns.
 
-    The choices of each stage, and base-2 logarithms of MACs and parameters.
+    The choices of each stage, and base-2 logarithms of MACs and parameters. A kernel size K enters
+    as 1 - 1/K, the part of a kernel's row that looks at neighbours: 0 for an absent block and for
+    1 x 1. To accuracy 3 differs from 1 far more than 5 does from 3 (benchmarks/accuracy.md).
+    `layers` are those of the genomes, if they are known.
     """
     columns, names = space.features(genomes)
-    layers = layers_of(space, genomes)
+    kernel = np.array(["_k" in name for name in names])
+    columns[:, kernel] = 1 - 1 / np.maximum(columns[:, kernel], 1)
+    names = [name.replace("_k", "_reach") for name in names]
+    layers = layers or layers_of(space, genomes)
     sizes = [layers.macs.sum(axis=1), layers.parameters.sum(axis=1)]
     return np.column_stack([columns, *np.log2(sizes)]), [*names, "log2_macs", "log2_parameters"]
 
 
 def hardware_features(
-    layers: Layers, acc: Accelerators, device: Device, measured: bool
-) -> tuple[dict[str, np.ndarray], list[str]]:
+    layers: Layers, acc: Accelerators, device: Device, measured: bool,
+    which: np.ndarray | slice = slice(None), busy: np.ndarray | None = None,
+) -> tuple[dict[str, np.ndarray], list[str]]:  # fmt: skip
     """Return what latency and power are predicted from, (n, f) each, and the names of the columns.
 
-    Column 0 is the analytic prior, in the quantity's unit: the closed form if the quantities were
-    `measured`, else a roofline. Then the accelerator, and base-2 logarithms of totals of the
-    network: MACs, weights, feature maps, and what the ends of lanes waste when filters, channels or
-    pixels do not fill them.
+    Accelerator i of `acc` runs network `which[i]` of the layers, fields (networks, layers), the
+    multipliers being `busy`, (n,) cycles, if that is known. Column 0 is the analytic prior, in the
+    quantity's unit: the closed form if the quantities were `measured`, at the clock that the engine
+    reached if it was placed and routed, else a roofline. Then the
+    accelerator, and base-2 logarithms of totals of the network: MACs, weights, feature maps, and
+    what the ends of lanes waste when filters, channels or pixels do not fill them.
     """
-    spent = cycles(layers, cost.column(acc), Port.of(device))
     if measured:
-        figures = cost.figures(layers, acc, device, spent)
+        known = routed.clocks(acc, device)
+        clock = np.where(np.isnan(known), cost.clock_mhz(acc, device), known)
+        figures = cost.figures(layers[which], acc, device, clock=clock)
         priors = {"latency_ms": figures.latency_ms, "power_w": figures.power_w}
     else:
-        latency = cost.roofline_ms(layers, acc, device)
+        latency = cost.roofline_ms(layers, acc, device, which)
         priors = {"latency_ms": latency, "power_w": cost.simple_w(acc, device)}
+    if busy is None:
+        busy, _ = outline(layers, acc, Port.of(device), which)
     columns, names = acc.features()
-    macs = layers.macs.sum(axis=1)
-    issued = spent.compute.sum(axis=1) * acc.pf * acc.pc * acc.pv
-    maps = (layers.inputs + layers.outputs).sum(axis=1)
-    totals = [macs, layers.weights.sum(axis=1), maps, issued / macs]
+    macs, maps = layers.macs.sum(axis=1), (layers.inputs + layers.outputs).sum(axis=1)
+    sizes = np.log2([macs, layers.weights.sum(axis=1), maps]).T
     depth = (layers.filters > 0).sum(axis=1)
-    rest = np.column_stack([columns, *np.log2(totals), depth])
+    waste = np.log2(busy * acc.pf * acc.pc * acc.pv / macs[which])
+    rest = np.column_stack([columns, sizes[which], waste, depth[which]])
     names = ["prior", *names, "log2_macs", "log2_weights", "log2_maps", "log2_waste", "layers"]
     return {name: np.column_stack([prior, rest]) for name, prior in priors.items()}, names
 
@@ -79,53 +96,112 @@ class Predictors:
     hardware: dict[tuple[str, str], Surrogate] = field(default_factory=dict)
     measured: set[str] = field(default_factory=set)
 
+    def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return arrays and a JSON-able description from which `from_arrays` restores self."""
+        fitted = {"accuracy": self.accuracy}
+        fitted |= {f"{q}@{device}": model for (q, device), model in self.hardware.items()}
+        arrays: dict[str, np.ndarray] = {}
+        about: dict[str, Any] = {}
+        for name, model in fitted.items():
+            parts, about[name] = model.to_arrays()
+            arrays |= {f"{name}/{part}": array for part, array in parts.items()}
+        about |= {"measured": sorted(self.measured), "features": self._features()}
+        return arrays, about
+
+    @classmethod
+    def from_arrays(
+        cls, space: SearchSpace, devices: Mapping[str, Device],
+        arrays: Mapping[str, np.ndarray], about: Mapping[str, Any],
+    ) -> Predictors:  # fmt: skip
+        """Return what `to_arrays` described. Raises InputError, KeyError, TypeError, ValueError or
+        OverflowError if a part is absent or damaged, or was fitted to other features than now."""
+        from .surrogate import Surrogate
+
+        def model(name: str) -> Surrogate:
+            start = f"{name}/"
+            parts = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+            return Surrogate.from_arrays(parts, about[name])
+
+        hardware = {(q, d): model(f"{q}@{d}") for d in devices for q in QUANTITIES[1:]}
+        measured = {device for device in devices if device in about["measured"]}
+        found = cls(space, devices, model("accuracy"), hardware, measured)
+        if about["features"] != found._features():
+            raise ValueError("they were fitted to other features.")
+        genome, engine = space.extremes()[0][None], Accelerators.of([_ENGINE])
+        for device in devices:
+            found.means(genome, engine, device)
+        return found
+
+    def _features(self) -> list[str]:
+        """The names of what all is predicted from."""
+        genome, engine = self.space.extremes()[0][None], Accelerators.of([_ENGINE])
+        names = accuracy_features(self.space, genome)[1]
+        for device in self.devices.values():
+            layers = layers_of(self.space, genome)
+            names = names + hardware_features(layers, engine, device, measured=False)[1]
+        return names
+
     def runs(self, genomes: Genomes, acc: Accelerators, device: str) -> np.ndarray:
         """Whether the engine can run each of `n` designs, boolean (n,)."""
         layers, port = layers_of(self.space, genomes), Port.of(self.devices[device])
-        return np.asarray(runs(layers, cost.column(acc), port).all(axis=1))
+        return outline(layers, acc, port)[1]
 
     def means(self, genomes: Genomes, acc: Accelerators, device: str) -> np.ndarray:
-        """Return accuracy (%), latency (ms) and power (W) of `n` designs, (n, 3).
-
-        Raises InputError if the predictors are damaged, so that they predict no finite figure.
-        """
-        layers = layers_of(self.space, genomes)
-        columns = [self.accuracy.predict(accuracy_features(self.space, genomes)[0])]
-        inputs, _ = hardware_features(layers, acc, self.devices[device], device in self.measured)
-        for quantity in QUANTITIES[1:]:
-            columns.append(self.hardware[quantity, device].predict(inputs[quantity]))
-        columns[0] = np.clip(columns[0], 0.0, 100.0)
-        means = np.column_stack(columns)
-        if not np.isfinite(means).all():
-            raise InputError("the predictors give no finite figures: run `codesign fit` again.")
-        return means
+        """Return accuracy (%), latency (ms) and power (W) of `n` designs, (n, 3): see `figures`."""
+        return self.figures(genomes, acc, device)[0]
 
     def intervals(
         self, genomes: Genomes, acc: Accelerators, device: str, coverage: float = COVERAGE
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the lower and upper ends of the intervals of `means`, (n, 3) each.
+        """Return the lower and upper ends of the intervals of `means`, (n, 3) each."""
+        _, low, high = self.figures(genomes, acc, device, coverage=coverage)
+        return low, high
 
-        That of latency includes how far the clock of an engine is known before it is placed and
-        routed, that of power how far the coefficients of its model are.
+    def figures(
+        self, genomes: Genomes, acc: Accelerators, device: str,
+        which: np.ndarray | slice = slice(None), busy: np.ndarray | None = None,
+        coverage: float | None = None, single: bool = False,
+        own: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        """Return means of accuracy (%), latency (ms) and power (W), and the lower and upper ends of
+        their intervals, (n, 3) each: those are the means too if no `coverage` is asked for.
+
+        Accelerator i of `acc` runs genome `which[i]` of the genomes (a, genes): what belongs to the
+        architecture is worked out once. `busy` as in `hardware_features`, `single` as in
+        `Surrogate.estimate`. The interval of latency includes how far the clock of an engine that
+        was not placed and routed is known, that of power how far the coefficients of its model are.
+        Raises InputError if the predictors are damaged: they predict no finite figure.
         """
         chip, layers = self.devices[device], layers_of(self.space, genomes)
-        ends = [self.accuracy.interval(accuracy_features(self.space, genomes)[0], coverage)]
-        inputs, _ = hardware_features(layers, acc, chip, device in self.measured)
-        for quantity in QUANTITIES[1:]:
-            ends.append(self.hardware[quantity, device].interval(inputs[quantity], coverage))
-        within: dict[int, Any] = {
-            1: chip.clock_within,
-            2: cost.figures(layers, acc, chip).power_within,
-        }
-        wide = NormalDist().inv_cdf((1 + coverage) / 2) / NormalDist().inv_cdf(0.95)
-        for i, factor in within.items():  # independent of what the Gaussian process does not know
-            half = np.log(ends[i][1] / ends[i][0]) / 2
-            more = np.exp(np.hypot(half, wide * np.log(factor)) - half)
-            ends[i] = ends[i][0] / more, ends[i][1] * more
-        low, high = (np.column_stack(side) for side in zip(*ends, strict=True))
-        for side in (low, high):
-            side[:, 0] = np.clip(side[:, 0], 0.0, 100.0)
-        return low, high
+        measured = device in self.measured
+        features, _ = accuracy_features(self.space, genomes, layers)
+        accuracy = [side[which] for side in self.accuracy.estimate(features, coverage, single)]
+        inputs, _ = hardware_features(layers, acc, chip, measured, which, busy)
+        sides = [accuracy] + [
+            self.hardware[quantity, device].estimate(inputs[quantity], coverage, single)
+            for quantity in QUANTITIES[1:]
+        ]
+        means, low, high = (np.column_stack(side) for side in zip(*sides, strict=True))
+        if coverage is not None and not own:
+            power = cost.figures(layers[which], acc, chip).power_within
+            known = measured & ~np.isnan(routed.clocks(acc, chip))
+            for i, factor in ((1, np.where(known, 1.0, chip.clock_within)), (2, power)):
+                _widen(low[:, i], high[:, i], factor, coverage)
+        for values in (means, low, high):
+            values[:, 0] = np.clip(values[:, 0], 0.0, 100.0)
+        if not np.isfinite(means).all():
+            raise InputError("the predictors give no finite figures: run `codesign fit` again.")
+        return means, low, high
+
+
+def _widen(low: np.ndarray, high: np.ndarray, factor: np.ndarray | float, coverage: float) -> None:
+    """Move the ends of an interval, (n,), apart by a `factor` known with 90 %, independent of what
+    the Gaussian process does not know."""
+    wide = NormalDist().inv_cdf((1 + coverage) / 2) / NormalDist().inv_cdf(0.95)
+    half = np.log(high / low) / 2
+    more = np.exp(np.hypot(half, wide * np.log(factor)) - half)
+    low /= more
+    high *= more
 
 
 def accuracy_surrogate() -> Surrogate:

@@ -120,14 +120,20 @@ def _class(cell: str) -> str:
     return ' class="number"' if cell[:1].isdigit() else ""
 
 
-def save_picture(chart: charts.alt.LayerChart, path: Path) -> None:
+def picture_kind(path: Path) -> str:
+    """Return the ending of a picture's path: .html, .png or .svg. Raises InputError if another."""
+    kind = path.suffix.lower()
+    if kind not in (".html", ".png", ".svg"):
+        raise InputError(f"picture is {shown(str(path))}, but must end in .html, .png or .svg.")
+    return kind
+
+
+def save_picture(chart: charts.alt.LayerChart | charts.alt.HConcatChart, path: Path) -> None:
     """Write the chart to `path`, as its ending says: .html (whole in itself, with what is said of
     each mark under the pointer), .png or .svg. Raises InputError."""
     import vl_convert  # 80 MB, for this alone
 
-    kind = path.suffix.lower()
-    if kind not in (".html", ".png", ".svg"):
-        raise InputError(f"picture is {shown(str(path))}, but must end in .html, .png or .svg.")
+    kind = picture_kind(path)
     if kind == ".svg":
         write_text(path, charts.to_svg(chart))
     elif kind == ".png":

@@ -1,12 +1,14 @@
 """Engines that were placed and routed: those of the table that comes with the program, or anew."""
 
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from . import ecp5, synthesize
-from .accelerator import Accelerator, Device
+from .accelerator import Accelerator, Accelerators, Device
 from .errors import InputError
 from .rtl.shape import Shape
 
@@ -37,10 +39,27 @@ def table() -> pd.DataFrame:
 
 def engines(device: Device) -> list[Accelerator]:
     """Return the engines that were placed and routed on a device, the smallest first."""
-    rows = table()
-    rows = rows[(rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)]
+    rows = _of(device)
     found = {Accelerator.parse(text) for text in rows["accelerator"]}
     return sorted(found, key=lambda acc: (acc.pf * acc.pc * acc.pv, acc))
+
+
+def clocks(acc: Accelerators, device: Device) -> np.ndarray:
+    """Return the clocks in MHz, (n,), that engines reached on the device: the medians over the
+    seeds of the table, NaN where it has none."""
+    reached = _of(device).groupby("accelerator")["clock_mhz"].median()
+    found = np.full(len(acc), np.nan)
+    for text, clock in reached.items():
+        one = Accelerator.parse(str(text))
+        same = [getattr(acc, side.name) == getattr(one, side.name) for side in fields(one)]
+        found[np.logical_and.reduce(same)] = clock
+    return found
+
+
+def _of(device: Device) -> pd.DataFrame:
+    """The rows of a device."""
+    rows = table()
+    return rows[(rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)]
 
 
 def measurable(device: Device) -> bool:
@@ -51,8 +70,7 @@ def measurable(device: Device) -> bool:
 def figures(acc: Accelerator, device: Device) -> dict[str, float]:
     """Return the measured `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine: the medians over
     the seeds of the table, or else of seed 1, which takes minutes. Raises InputError."""
-    rows = table()
-    rows = rows[(rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)]
+    rows = _of(device)
     rows = rows[rows["accelerator"] == str(acc)]
     if len(rows):
         return {name: float(rows[name].median()) for name in FIGURES}

@@ -5,6 +5,7 @@ cycles after the command at the earliest; a burst moves a beat a cycle, and then
 `gap` cycles; every `refresh_every` cycles it is shut for `refresh_cycles`.
 """
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -96,7 +97,7 @@ def build(shape: Shape) -> Path:
     command = compiler()
     folder = Path(__file__).with_name("rtl")
     driver = folder / "driver.cpp"
-    sources = [driver, folder / "model.h", *sorted(folder.glob("*.py"))]
+    sources = [Path(__file__), driver, folder / "model.h", *sorted(folder.glob("*.py"))]
     about = [str(shape), versions("amaranth", "pyosys"), *command]
     about += [path.read_text(encoding="utf-8") for path in sources]
 
@@ -111,12 +112,30 @@ def build(shape: Shape) -> Path:
                     f"write_cxxrtl -O6 -g2 {folder}/engine.h",
                 ]
             )
+            _hasten(folder / "engine.h")
             include = [f"-I{_runtime()}", f"-I{folder}", f"-I{driver.parent}"]
             options = ["-std=c++17", "-O3", "-w", *include, "-o", str(path)]
             run([*command, *options, str(driver)], "the C++ compiler")
             path.chmod(0o755)
 
     return cached("engine", "\n".join(about), make)
+
+
+def _hasten(header: Path) -> None:
+    """Have registers take over their next value whether it differs or not.
+
+    CXXRTL compares first, to tell whether anything changed: here nobody asks, and what cannot be
+    foretold of some hundred comparisons a cycle costs a third of the speed.
+    """
+    text = header.read_text(encoding="utf-8")
+    wires = set(re.findall(r"^\twire<\d+> (\w+)", text, re.MULTILINE))
+
+    def taken(found: re.Match[str]) -> str:
+        return f"{found[1]}.curr = {found[1]}.next;" if found[1] in wires else found[0]
+
+    text = re.sub(r"if \((\w+)\.commit\(observer\)\) changed = true;", taken, text)
+    text = text.replace("posedge_p_clk = this->posedge_p_clk();", "posedge_p_clk = true;")
+    header.write_text(text, encoding="utf-8")
 
 
 def build_many(shapes: Sequence[Shape], workers: int = 1) -> None:

@@ -15,6 +15,7 @@ absent blocks are 0, so that equal architectures have equal genomes.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from itertools import accumulate, pairwise, product
 from math import prod
@@ -116,12 +117,13 @@ class SearchSpace:
         """How many architectures the space holds."""
         return prod(stage.size for stage in self.stages)
 
-    @property
+    @cached_property
     def radix(self) -> np.ndarray:
         """Number of values of each gene, (genes,) int64."""
         rows = [[len(s.widths), len(s.depths), *[len(s.kernels)] * s.blocks] for s in self.stages]
         return np.concatenate(rows)
 
+    @cached_property
     def slices(self) -> list[slice]:
         """The genes of each stage."""
         ends = accumulate((2 + stage.blocks for stage in self.stages), initial=0)
@@ -143,7 +145,7 @@ class SearchSpace:
     def repair(self, genomes: Genomes, rng: np.random.Generator) -> Genomes:
         """Return the genomes with absent blocks zeroed and a k >= 3 block in each stage."""
         genomes = genomes.copy()
-        for stage, genes in zip(self.stages, self.slices(), strict=True):
+        for stage, genes in zip(self.stages, self.slices, strict=True):
             part = genomes[:, genes]  # a view
             sizes, present = np.array(stage.kernels), stage.present(part)
             part[:, 2:] *= present  # where the smallest kernel is 3, no block can be too small
@@ -175,7 +177,7 @@ class SearchSpace:
     def decode(self, genome: np.ndarray) -> Architecture:
         """Return the architecture of one genome, (genes,)."""
         widths, kernels = [], []
-        for stage, genes in zip(self.stages, self.slices(), strict=True):
+        for stage, genes in zip(self.stages, self.slices, strict=True):
             width, depth, *ks = (int(gene) for gene in genome[genes])
             widths.append(stage.widths[width])
             kernels.append(tuple(stage.kernels[k] for k in ks[: stage.depths[depth]]))
@@ -223,7 +225,7 @@ class SearchSpace:
         Per stage its width, its depth and the kernel size of each block, 0 where it is absent.
         """
         columns, names = [], []
-        for i, (stage, genes) in enumerate(zip(self.stages, self.slices(), strict=True), start=1):
+        for i, (stage, genes) in enumerate(zip(self.stages, self.slices, strict=True), start=1):
             part = genomes[:, genes]
             depth = np.array(stage.depths)[part[:, 1]]
             kernels = np.array(stage.kernels)[part[:, 2:]] * stage.present(part)

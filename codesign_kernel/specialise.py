@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm, trange
 
+from . import graphs
 from .datasets import Dataset
 from .errors import InputError
 from .files import digest, read_arrays, write_arrays
 from .space import Architecture, SearchSpace
-from .supernet import Subnet, Supernet, extract, recalibrate
+from .supernet import Network, Subnet, Supernet, extract, recalibrate
 from .train import (
     CHUNK,
     Preset,
@@ -35,34 +36,53 @@ HARD = 0.1  # weight of the labels beside the teacher's answers
 
 
 def fit_subnet(
-    network: Subnet, dataset: Dataset, preset: Preset, steps: int, peak: float, seed: int,
+    network: Network, dataset: Dataset, preset: Preset, steps: int, peak: float, seed: int,
     progress: str = "train subnet", answers: Tensor | None = None,
-) -> Subnet:  # fmt: skip
+) -> Network:  # fmt: skip
     """Train one plain network for `steps` steps on the labels, and on a teacher's `answers` if
-    given, logits (training images, classes); recalibrate its BN.
+    given, logits (training images, classes); recalibrate its BN. It is trained where it is, on
+    whatever processor; on CUDA by `graphs.fit`, of which several threads may call this.
 
     Raises InputError if the data set does not fit the network's space, or training diverges.
     """
     torch.set_num_threads(1)
     check_data(network.space, dataset)
-    network = channels_last(network.train())
+    network, place = channels_last(network.train()), network.mean.device
+    rates = [rate_at(preset, step, steps, peak) for step in range(steps)]
+    if place.type == "cuda":
+        there = None if answers is None else answers.to(place)
+
+        def loss_there(images: Tensor, labels: Tensor, order: Tensor) -> Tensor:
+            return _loss(network(images), labels, None if there is None else there[order])
+
+        optimiser = optimiser_of(network, preset, fused=True)
+        batches = graphs.Batches(dataset, preset, steps, seed, place)
+        graphs.fit(graphs.Step(network, optimiser, loss_there, batches, rates), progress)
+        return recalibrate(network, calibration_images(dataset))
     optimiser = optimiser_of(network, preset)
     for step in trange(steps, desc=progress, unit="step"):
-        images, labels = batch(dataset, preset.batch, seed, step, preset.augment)
+        images, labels = (part.to(place) for part in
+                          batch(dataset, preset.batch, seed, step, preset.augment))  # fmt: skip
         for group in optimiser.param_groups:
-            group["lr"] = rate_at(preset, step, steps, peak)
+            group["lr"] = rates[step]
         optimiser.zero_grad()
-        logits = network(images)
-        loss = F.cross_entropy(logits, labels)
+        taught = None
         if answers is not None:
-            rows = answers[indices(len(dataset.train), preset.batch, seed, step)].float()
-            soft = F.softmax(rows / TEMPERATURE, dim=1)
-            taught = F.cross_entropy(logits / TEMPERATURE, soft) * TEMPERATURE**2
-            loss = HARD * loss + (1 - HARD) * taught
+            taught = answers[indices(len(dataset.train), preset.batch, seed, step)].to(place)
+        loss = _loss(network(images), labels, taught)
         torch.autograd.backward(loss)
         optimiser.step()
         check_finite(network, loss, step)
     return recalibrate(network, calibration_images(dataset))
+
+
+def _loss(logits: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
+    loss = F.cross_entropy(logits, labels)
+    if answers is None:
+        return loss
+    soft = F.softmax(answers.float() / TEMPERATURE, dim=1)
+    taught = F.cross_entropy(logits / TEMPERATURE, soft) * TEMPERATURE**2
+    return HARD * loss + (1 - HARD) * taught
 
 
 @torch.no_grad()
@@ -114,16 +134,27 @@ def specialise(
 
 
 def train_alone(
-    space: SearchSpace, architecture: Architecture, dataset: Dataset, preset: Preset, seed: int
-) -> Subnet:
-    """Train one architecture from scratch for all the preset's steps: the baseline.
+    space: SearchSpace, architecture: Architecture, dataset: Dataset, preset: Preset, seed: int,
+    place: str = "cpu",
+) -> Subnet:  # fmt: skip
+    """Train one architecture from scratch for all the preset's steps: the baseline. `place` is
+    torch's name of the processor that does it.
 
     Raises InputError as `fit_subnet` does, and if the space does not hold the architecture.
     """
     check_data(space, dataset)
-    torch.manual_seed(seed)
-    network = Subnet(space, architecture)
+    with graphs.LOCK:
+        torch.manual_seed(seed)
+        network = Subnet(space, architecture)
+    return fit_alone(network, dataset, preset, seed, place)
+
+
+def fit_alone(
+    network: Network, dataset: Dataset, preset: Preset, seed: int, place: str = "cpu"
+) -> Network:
+    """Train any plain network as `train_alone` trains an architecture, from the weights it has."""
     # The data set's own statistics, as in the supernet.
     network.mean.copy_(torch.from_numpy(dataset.mean).reshape(1, -1, 1, 1))
     network.std.copy_(torch.from_numpy(dataset.std).reshape(1, -1, 1, 1))
+    network = network.to(place)
     return fit_subnet(network, dataset, preset, preset.steps, preset.rate, seed, "train alone")

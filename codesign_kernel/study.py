@@ -5,6 +5,7 @@
     answers.safetensors     phase 1: what its largest subnet answers to each training image
     measurements.sqlite     phase 2: what was measured, row by row
     predictors.safetensors  phase 2: the Gaussian processes, with fit.json, how good they are
+    improve.json            phase 2 and 3, in rounds: what was chosen to be measured, and why
     designs.safetensors     phase 3: a sample of the designs considered and their predictions
     front.json              phase 3: the front that was found last, and its constraints
 
@@ -12,7 +13,7 @@ Files are replaced whole, never edited in place. A study can be opened from a re
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ import numpy as np
 import pandas as pd
 
 from . import __version__, cost, errors
-from .accelerator import Accelerator, Accelerators, Device, device_of
+from .accelerator import Accelerators, Device, device_of
+from .constraints import CONFIDENCE, Constraints
 from .cycles import Port, cycles, traffic
 from .design import Design
 from .errors import InputError
-from .explore import SIGNS, Constraints, Designs, Exploration, table, usable
+from .explore import SIGNS, Designs, Exploration, table, usable
 from .files import read_arrays, read_json, write_arrays, write_json
 from .pareto import front
 from .predict import QUANTITIES, Predictors
@@ -42,7 +44,6 @@ FIGURES = (
 )
 _PARTS = ("genomes", "accelerators", "means", "low", "high")
 _SETTINGS = ("version", "space", "dataset", "preset", "seed", "devices")
-_ENGINE = Accelerator(8, 8, 1, 16, 16)  # any
 _ACCELERATOR = ("pf", "pc", "pv", "weight_kib", "feature_kib")
 
 
@@ -77,44 +78,23 @@ class Study:
 
     def save_predictors(self, predictors: Predictors, report: list[dict[str, Any]]) -> None:
         """Store the fitted Gaussian processes and the report on how good they are."""
-        fitted = {"accuracy": predictors.accuracy}
-        fitted |= {f"{q}@{device}": model for (q, device), model in predictors.hardware.items()}
-        arrays: dict[str, np.ndarray] = {}
-        about: dict[str, Any] = {}
-        for name, model in fitted.items():
-            parts, about[name] = model.to_arrays()
-            arrays |= {f"{name}/{part}": array for part, array in parts.items()}
-        about["measured"] = sorted(predictors.measured)
-        write_arrays(self.root / "predictors.safetensors", arrays, about)
+        write_arrays(self.root / "predictors.safetensors", *predictors.to_arrays())
         write_json(self.root / "fit.json", {"version": __version__, "quantities": report})
 
     def predictors(self) -> Predictors:
         """Read the Gaussian processes. Raises InputError if there are none or they are damaged."""
-        from .surrogate import Surrogate
-
         path = self.root / "predictors.safetensors"
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
         arrays, about = read_arrays(path)
-
-        def model(name: str) -> Surrogate:
-            start = f"{name}/"
-            parts = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-            return Surrogate.from_arrays(parts, about[name])
-
-        genome, engine = self.space.extremes()[0][None], Accelerators.of([_ENGINE])
         try:
             with np.errstate(all="ignore"):  # damaged ones overflow, and are found by that
-                hardware = {(q, d): model(f"{q}@{d}") for d in self.devices for q in QUANTITIES[1:]}
-                measured = {device for device in self.devices if device in about["measured"]}
-                found = Predictors(self.space, self.devices, model("accuracy"), hardware, measured)
-                for device in self.devices:
-                    found.means(genome, engine, device)
+                return Predictors.from_arrays(self.space, self.devices, arrays, about)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise InputError(
-                f"{path} is damaged or of another study: run `codesign fit` on this study again."
+                f"{path} is damaged, or of another study or version: run `codesign fit` on this "
+                "study again."
             ) from None
-        return found
 
     def fit_report(self) -> pd.DataFrame:
         """Return how good the predictors are, a row for each quantity and model; NaN where a model
@@ -143,18 +123,23 @@ class Study:
         arrays: dict[str, np.ndarray] = {}
         predictors = self.predictors()
         for designs in found:
-            # All that a bound on DSP or block RAM, which are no objectives, can bring to the front.
+            low, high = predictors.intervals(designs.genomes, designs.accelerators, designs.device)
+            bad = replace(designs, low=low, high=high).worst(CONFIDENCE)
+            # First what bounds on objectives, on resources, and with a probability can bring up.
             need = cost.resources(designs.accelerators, self.devices[designs.device])
-            best = front(np.column_stack([designs.means * SIGNS, need.dsp, need.bram]))
-            rest = np.random.default_rng(seed).permutation(np.flatnonzero(~best))
-            chosen = np.concatenate([np.flatnonzero(best), rest])[:SAMPLE]
-            some = designs[np.sort(chosen)]
+            goals = designs.means * SIGNS
+            wider = [goals, np.column_stack([goals, need.dsp, need.bram])]
+            wider.append(np.column_stack([wider[-1], bad * SIGNS]))
+            best = [np.flatnonzero(front(points)) for points in wider]
+            rest = np.random.default_rng(seed).permutation(len(designs))
+            _, first = np.unique(np.concatenate([*best, rest]), return_index=True)
+            order = np.sort(np.argsort(first)[:SAMPLE])
+            some = designs[order]
             columns = [getattr(some.accelerators, name) for name in _ACCELERATOR]
-            ends = predictors.intervals(some.genomes, some.accelerators, some.device)
             parts = [
                 some.genomes.astype(np.min_scalar_type(int(self.space.radix.max()))),
                 np.column_stack(columns).astype(np.uint16),
-                *(values.astype(np.float32) for values in (some.means, *ends)),
+                *(values.astype(np.float32) for values in (some.means, low[order], high[order])),
             ]
             arrays |= {f"{some.device}/{k}": part for k, part in zip(_PARTS, parts, strict=True)}
         about = {designs.device: len(designs) for designs in found}
@@ -258,11 +243,10 @@ def _table(path: Path, key: str, texts: Sequence[str], finite: Sequence[str]) ->
     """Return the table under `key` of a JSON file, by row or by column. Raises InputError unless
     its columns `texts` hold texts, all others numbers or null, those of `finite` finite numbers."""
     content: Any = read_json(path).get(key)
-    by_column = isinstance(content, dict)
+    kind, parts = (list, content.values()) if isinstance(content, dict) else (dict, content)
     try:
-        for part in content.values() if by_column else content:
-            if not isinstance(part, list if by_column else dict):
-                raise TypeError
+        if not all(isinstance(part, kind) for part in parts):
+            raise TypeError
         frame = pd.DataFrame(content)
         whole = bool(frame[[*texts]].map(lambda value: isinstance(value, str)).all(axis=None))
         for name in frame.columns.difference([*texts]):
@@ -276,8 +260,7 @@ def _table(path: Path, key: str, texts: Sequence[str], finite: Sequence[str]) ->
 
 
 def _short(column: pd.Series) -> list[Any]:
-    values = column.tolist()
-    return [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
+    return [float(f"{x:.6g}") if isinstance(x, float) else x for x in column.tolist()]
 
 
 def create(root: Path, space: SearchSpace, dataset: str, preset: str, seed: int,

@@ -6,6 +6,7 @@ Shapes: images are (N, C, H, W) float32 in [0, 1], normalised inside; logits are
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -111,31 +112,22 @@ class Block(nn.Module):
         return F.relu(y + x if self.residual else y)
 
 
-class Subnet(nn.Module):
-    """The plain network of one architecture, to be evaluated, trained alone or exported."""
+class Plain(nn.Module):
+    """A plain network: blocks one after another, the mean of each of `width` maps, a classifier.
+
+    Its blocks are any modules from maps to maps, for images and classes as `space` has them.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, space: SearchSpace, architecture: Architecture) -> None:
+    def __init__(self, space: SearchSpace, blocks: Sequence[nn.Module], width: int) -> None:
         super().__init__()
-        space.encode(architecture)  # raises InputError if the space does not hold it
-        self.space, self.architecture = space, architecture
+        self.space = space
         self.register_buffer("mean", torch.zeros(1, space.input[2], 1, 1))
         self.register_buffer("std", torch.ones(1, space.input[2], 1, 1))
-        width, channels = space.stem_width, space.input[2]
-        blocks = [Block(width, channels, space.stem_kernel, space.stem_stride, False)]
-        choices = zip(space.stages, architecture.widths, architecture.kernels, strict=True)
-        for stage, filters, kernels in choices:
-            for i, kernel in enumerate(kernels):
-                blocks.append(Block(filters, width, kernel, 1 if i else stage.stride, i > 0))
-                width = filters
         self.blocks = nn.ModuleList(blocks)
         self.classifier = nn.Linear(width, space.classes)
-
-    def layers(self) -> list[Block]:
-        """Return the blocks in order, the stem first."""
-        return [block for block in self.blocks if isinstance(block, Block)]
 
     def forward(self, images: Tensor) -> Tensor:
         x = (images - self.mean) / self.std
@@ -143,6 +135,29 @@ class Subnet(nn.Module):
             x = block(x)
         logits: Tensor = self.classifier(x.mean(dim=(2, 3)))
         return logits
+
+
+class Subnet(Plain):
+    """The plain network of one architecture, to be evaluated, trained alone or exported."""
+
+    def __init__(self, space: SearchSpace, architecture: Architecture) -> None:
+        space.encode(architecture)  # raises InputError if the space does not hold it
+        width, channels = space.stem_width, space.input[2]
+        blocks = [Block(width, channels, space.stem_kernel, space.stem_stride, False)]
+        choices = zip(space.stages, architecture.widths, architecture.kernels, strict=True)
+        for stage, filters, kernels in choices:
+            for i, kernel in enumerate(kernels):
+                blocks.append(Block(filters, width, kernel, 1 if i else stage.stride, i > 0))
+                width = filters
+        super().__init__(space, blocks, width)
+        self.architecture = architecture
+
+    def layers(self) -> list[Block]:
+        """Return the blocks in order, the stem first."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+
+Network = TypeVar("Network", bound=Plain)
 
 
 @torch.no_grad()
@@ -164,15 +179,17 @@ def extract(supernet: Supernet, architecture: Architecture) -> Subnet:
 
 
 @torch.no_grad()
-def recalibrate(subnet: Subnet, images: Tensor) -> Subnet:
+def recalibrate(network: Network, images: Tensor) -> Network:
     """Set the BN statistics to the plain averages over `images`, in even batches of up to 256.
 
     Shared weights see other statistics in each subnet; without this accuracy collapses (Yu and
     Huang, Universally Slimmable Networks, ICCV 2019, section 3.3).
     """
-    for block in subnet.layers():
-        block.norm.reset_running_stats()
-    subnet.train()
-    for part in torch.tensor_split(images, -(-len(images) // 256)):
-        subnet(part)
-    return subnet.eval()
+    place = network.mean.device
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.reset_running_stats()
+    network.train()
+    for some in torch.tensor_split(images, -(-len(images) // 256)):
+        network(some.to(place))
+    return network.eval()

@@ -30,8 +30,8 @@ from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 SPEED_GRADE = 6
 TARGET_MHZ = 130  # beyond what the engine reaches: the tools stop trying at the target
 OPTIONS = ("--lpf-allow-unconstrained", "--timing-allow-fail")  # pins are for a board's owner
-# The default router gives the better clock by 4 to 14 %, but does not always come to an end; the
-# other does. It is chosen by what the first one's log shows, so each seed still gives one result.
+# The first gives a clock better by 4 to 14 % but does not always come to an end; the second does.
+# It is chosen by what the first one's log shows, so each seed still gives one result.
 ROUTERS = ("router1", "router2")
 PASSES = (*SYNTHESIS, "synth_ecp5 -top engine")
 # What a netlist goes by besides the engine, wherever this program is installed.
@@ -72,11 +72,12 @@ class Implementation:
 
 
 class Job(NamedTuple):
-    """What `implement` takes."""
+    """What `implement` takes. `quick`: the second router at once, for a sooner result."""
 
     shape: Shape
     device: str | Device
     seed: int = 1
+    quick: bool = False
 
 
 def implement(
@@ -142,13 +143,7 @@ def median_clock(
     return statistics.median(clocks)
 
 
-def write_folder(
-    shape: Shape,
-    device: str | Device,
-    seed: int,
-    folder: Path,
-    cpu_limit_s: int = CPU_LIMIT_S,
-) -> Implementation:
+def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Implementation:
     """Implement an engine, and write all that it takes to build and to judge it into `folder`.
 
     That is FILES: Verilog of the engine with its hierarchy, constraints, the timing report as text
@@ -165,12 +160,12 @@ def write_folder(
         raise InputError(f"{folder} cannot be read: {error.strerror or error}.") from None
     if others:
         raise InputError(f"{folder} holds {others[0]}, which this would lose: name a new folder.")
-    done, record = _implement(Job(shape, device, seed), cpu_limit_s, None)
+    done, record = _implement(job, cpu_limit_s, None)
     with tools.replacing_folder(folder) as made:
         (made / "config").write_text(record["config"], encoding="utf-8")
         tools.nextpnr("ecppack", ["--compress", "config", "engine.bit"], made, cpu_limit_s)
         (made / "config").unlink()
-        (made / "engine.v").write_text(_verilog(engine(shape), cpu_limit_s), encoding="utf-8")
+        (made / "engine.v").write_text(_verilog(engine(job.shape), cpu_limit_s), encoding="utf-8")
         (made / "engine.lpf").write_text(
             ecp5.constraints(TARGET_MHZ, done.clock_mhz), encoding="utf-8"
         )
@@ -204,10 +199,8 @@ def summary(done: Implementation) -> str:
     ]
     for key, unit in _UNITS.items():
         lines.append(f"  {getattr(done.used, key):>7,} of {getattr(done.budget, key):>7,} {unit}")
-    lines += [
-        f"Processor time: {done.synthesis_cpu_s:.0f} s of synthesis, {done.route_cpu_s:.0f} s of "
-        "place and route.",
-    ]
+    took = f"{done.synthesis_cpu_s:.0f} s of synthesis, {done.route_cpu_s:.0f} s of place and route"
+    lines.append(f"Processor time: {took}.")
     return "\n".join(lines) + "\n"
 
 
@@ -227,6 +220,7 @@ def _implement(
     """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
     shape, seed = job.shape, integer("seed of place and route", job.seed, 1, 2**31 - 1)
     device = load_device(job.device) if isinstance(job.device, str) else job.device
+    routers = ROUTERS[1:] if job.quick else ROUTERS
     there = ecp5.budget(device)
     who = f"{shape.accelerator} with a {shape.port_bits}-bit port"
     dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
@@ -241,9 +235,9 @@ def _implement(
     ]  # fmt: skip
 
     def make(path: Path) -> None:
-        _store(path, _routed(netlist["json"], command, cpu_limit_s, stop))
+        _store(path, _routed(netlist["json"], command, routers, cpu_limit_s, stop))
 
-    about = [rtlil, *_ABOUT, tools.versions("pyosys", *_NEXTPNR), *command, *ROUTERS]
+    about = [rtlil, *_ABOUT, tools.versions("pyosys", *_NEXTPNR), *command, *routers]
     try:
         record = _load(cached("routed", "\n".join(about), make, ".json.gz"))
     except Failed as error:
@@ -259,8 +253,9 @@ def _implement(
 
 
 def _routed(
-    netlist: str, command: Sequence[str], cpu_limit_s: int, stop: threading.Event | None
-) -> dict[str, Any]:
+    netlist: str, command: Sequence[str], routers: Sequence[str], cpu_limit_s: int,
+    stop: threading.Event | None
+) -> dict[str, Any]:  # fmt: skip
     """Place and route a netlist; return what `_implement` does, the `router`, and `cpu_s`."""
     cpu_s = 0.0
     files = ["--json", "engine.json", "--report", "report.json", "--textcfg", "config"]
@@ -268,7 +263,7 @@ def _routed(
     with tempfile.TemporaryDirectory(prefix="codesign-") as name:
         folder = Path(name)
         (folder / "engine.json").write_text(netlist, encoding="utf-8")
-        for router in ROUTERS:
+        for router in routers:
             hopeless = ecp5.stuck if router == "router1" else tools.never
             routing = [*files, plain, *command, "--router", router]
             try:

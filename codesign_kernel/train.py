@@ -27,7 +27,7 @@ from .datasets import Dataset, Split
 from .errors import InputError, choice, integer, number
 from .files import read_arrays, write_arrays
 from .space import Architecture, SearchSpace, space_of, to_table
-from .supernet import Subnet, Supernet, extract, recalibrate
+from .supernet import Plain, Subnet, Supernet, extract, recalibrate
 
 CALIBRATION_IMAGES = 1024
 CHUNK = 500  # images evaluated at a time
@@ -70,21 +70,19 @@ def batch(
     labels = torch.from_numpy(dataset.train.labels[order])
     if not augment:
         return to_tensor(images), labels
-    rng = np.random.default_rng([seed, step, 1])
-    mirrored = rng.random(size) < 0.5 * dataset.mirror
+    mirrored, (down, right) = dataset.draws(size, seed, step)
     images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     height, width = images.shape[1:3]
-    reach = height // 16, width // 16
-    padded = np.pad(images, ((0, 0), (reach[0],) * 2, (reach[1],) * 2, (0, 0)))
-    down, right = (rng.integers(0, 2 * each + 1) for each in reach)
+    padded = np.pad(images, ((0, 0), (height // 16,) * 2, (width // 16,) * 2, (0, 0)))
     images = padded[:, down : down + height, right : right + width]
     return to_tensor(images), labels
 
 
 def indices(n: int, size: int, seed: int, step: int) -> np.ndarray:
     """Return which of `n` training images are in the batch of a step, (size,)."""
-    positions = range(step * size, (step + 1) * size)
-    return np.array([_permutation(n, seed, p // n)[p % n] for p in positions])
+    first, last = step * size, (step + 1) * size - 1
+    epochs = [_permutation(n, seed, epoch) for epoch in range(first // n, last // n + 1)]
+    return np.concatenate(epochs)[first % n :][:size]
 
 
 @lru_cache(maxsize=4)
@@ -109,7 +107,7 @@ def rate_at(preset: Preset, step: int, steps: int, peak: float) -> float:
     return float(peak * warm * 0.5 * (1 + np.cos(np.pi * step / steps)))
 
 
-def optimiser_of(network: nn.Module, preset: Preset) -> torch.optim.SGD:
+def optimiser_of(network: nn.Module, preset: Preset, fused: bool | None = None) -> torch.optim.SGD:
     """Return SGD with Nesterov momentum; only convolutions and no BN or biases decay."""
     convolutions = [p for p in network.parameters() if p.ndim == 4]
     others = [p for p in network.parameters() if p.ndim != 4]
@@ -117,7 +115,7 @@ def optimiser_of(network: nn.Module, preset: Preset) -> torch.optim.SGD:
         {"params": convolutions, "weight_decay": preset.decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=preset.rate, momentum=0.9, nesterov=True)
+    return torch.optim.SGD(groups, lr=preset.rate, momentum=0.9, nesterov=True, fused=fused)
 
 
 def train(
@@ -206,8 +204,8 @@ def _join(size: int) -> tuple[int, int]:
 
 
 def check_finite(network: nn.Module, loss: Tensor, step: int) -> None:
-    """Raise InputError if training diverged: the loss or a weight is no finite number."""
-    if not all(torch.isfinite(values).all() for values in (loss, *network.parameters())):
+    """Raise InputError if the loss or a weight is no finite number; asks a GPU once, and waits."""
+    if not torch.stack([torch.isfinite(p).all() for p in (loss, *network.parameters())]).all():
         raise InputError(f"training diverged: the loss or a weight is not finite at step {step}.")
 
 
@@ -298,12 +296,12 @@ def subnet(supernet: Supernet, architecture: Architecture, calibration: Tensor) 
 
 
 @torch.no_grad()
-def accuracy(network: Subnet, split: Split) -> float:
-    """Return the top-1 accuracy in % over all images of the split."""
+def accuracy(network: Plain, split: Split, place: str = "cpu") -> float:
+    """Return the top-1 accuracy in % over all images of the split; `place` is the network's."""
     torch.set_num_threads(1)
     right = 0
     for images, labels in chunks(split):
-        right += int((network(images).argmax(dim=1) == labels).sum())
+        right += int((network(images.to(place)).argmax(dim=1).cpu() == labels).sum())
     return 100.0 * right / len(split)
 
 

@@ -1,62 +1,27 @@
 """What verbs of the command line do and print, where that is more than a few lines of `cli`."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import typer
 
-from . import cost as closed_form
-from . import measure, meters, routed, simulate, synthesize
-from .accelerator import Accelerator, Accelerators, Device, load_device
-from .cycles import Port, cycles, runs, traffic
+from . import explore, measure, meters, routed, synthesize
+from .accelerator import load_device
+from .constraints import Constraints
 from .design import Design
 from .errors import InputError, integer
-from .networks import Network, load_network, shipped
+from .explore import Exploration
+from .network_cost import accelerator_of
+from .predict import QUANTITIES
 from .rtl.shape import Shape
-from .simulate import CAUSES
-from .store import Key
 from .study import Study
-from .workload import Layers
 
-BOTTLENECKS = ("compute", "compute, lanes idle", "input", "weights", "output", "control")
-_HEADS = ("cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck")
-
-
-def cost(
-    network: Annotated[
-        str, typer.Argument(help=f"{', '.join(shipped())}; or path of an .onnx or a .csv.")
-    ],
-    accelerator: Annotated[str, typer.Option(help="Such as 8x8x1w64f32, or 8,8,1,64,32.")],
-    device: Annotated[str, typer.Option(help="Name, or path of a TOML file.")] = "ecp5-85f",
-    chart: Annotated[
-        Path | None, typer.Option(help="Write a roofline picture: .html, .png or .svg.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
-) -> None:
-    """Cycles, memory traffic and bottleneck of each layer of any network, by the closed form."""
-    acc, chosen = _accelerator(accelerator), load_device(device)
-    read = load_network(network)
-    table = layer_costs(read.layers, acc, chosen)
-    if chart is not None:
-        from . import charts, report  # Altair takes a second to start
-
-        clock = float(closed_form.clock_mhz(acc, chosen))
-        peak = acc.pf * acc.pc * acc.pv * clock / 1e3
-        port = closed_form.port_rate(chosen) * clock / 1e3
-        where = f"{read.name} on {acc}, {chosen.label}"
-        report.save_picture(charts.roofline(table, peak, port, where), chart)
-    if as_json:
-        print(json.dumps(_for_programs(read, table, acc, chosen), indent=2, allow_nan=False))
-    else:
-        _show(read, table, acc, chosen)
-        if chart is not None:
-            print(f"Wrote {chart}.")
+SHOWN = 20  # designs of a front
 
 
 def implement(
@@ -69,6 +34,9 @@ def implement(
     folder: Annotated[
         Path | None, typer.Option(help="Write Verilog, constraints, reports and bitstream.")
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A router that is done sooner, at a lower clock.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Seeds at once, a core each.")] = 1,
     cpu_limit_s: Annotated[int, typer.Option(help="Most processor time of a tool, in s.")] = 3600,
     as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
@@ -76,11 +44,11 @@ def implement(
     """Synthesis, place and route of the engine for an ECP5: measured clock and resources.
 
     Minutes for a seed the first time. Killed, it goes on with the seeds that are missing."""
-    shape = Shape(_accelerator(accelerator), port_bits)
+    shape = Shape(accelerator_of(accelerator), port_bits)
     chosen, seeds = load_device(device), seed or [1]
     integer("--workers", workers, 1, 1024)
     integer("--cpu-limit-s", cpu_limit_s, 1, 10**6)
-    jobs = [synthesize.Job(shape, chosen, each) for each in seeds]
+    jobs = [synthesize.Job(shape, chosen, each, quick) for each in seeds]
     done = []
     for result in synthesize.implement_many(jobs, workers, cpu_limit_s):
         if isinstance(result, InputError):
@@ -88,7 +56,7 @@ def implement(
         done.append(result)
     middle = sorted(done, key=lambda each: each.clock_mhz)[(len(done) - 1) // 2]
     if folder is not None:
-        synthesize.write_folder(shape, chosen, middle.seed, folder, cpu_limit_s)
+        synthesize.write_folder(jobs[done.index(middle)], folder, cpu_limit_s)
     if as_json:
         print(json.dumps([asdict(each) for each in done], indent=2, allow_nan=False))
         return
@@ -98,136 +66,6 @@ def implement(
         print(f"Clocks of seeds {', '.join(map(str, seeds))}: {clocks} MHz; shown is the median.")
     if folder is not None:
         print(f"Wrote {folder}.")
-
-
-def layer_costs(layers: Layers, acc: Accelerator, device: Device) -> pd.DataFrame:
-    """Return a row for each of the layers, fields (layers,): `macs`, `weight_bytes` and
-    `feature_bytes` moved, cycles by cause and in all, `time_ms`, `utilisation` in % of the
-    multipliers, `bottleneck`, `macs_per_byte`, `gmac_s`, and whether the engine `runs` it. All but
-    the MACs is modelled.
-
-    The bottleneck is what takes most cycles: compute, waiting for input, weights or output, or
-    control. Lanes are called idle where compute uses less than half of the multipliers.
-    """
-    port = Port.of(device)
-    spent = cycles(layers, acc, port)
-    weights, features = traffic(layers, acc, port)
-    clock = float(closed_form.clock_mhz(acc, device))
-    lanes, macs = acc.pf * acc.pc * acc.pv, layers.macs
-    causes = np.stack(
-        [
-            spent.compute * (2 * macs >= spent.compute * lanes),
-            *(getattr(spent, cause) for cause in BOTTLENECKS if cause != BOTTLENECKS[1]),
-        ]
-    )
-    return pd.DataFrame(
-        {
-            "layer": layers.names, "macs": macs, "weight_bytes": weights,
-            "feature_bytes": features,
-            **{cause: getattr(spent, cause) for cause in CAUSES}, "cycles": spent.total,
-            "time_ms": spent.total / clock / 1e3,
-            "utilisation": 100 * macs / (spent.total * lanes),
-            "bottleneck": np.array(BOTTLENECKS)[causes.argmax(axis=0)],
-            "macs_per_byte": macs / (weights + features),
-            "gmac_s": macs / spent.total * clock / 1e3,
-            "runs": runs(layers, acc, port),
-        }
-    )  # fmt: skip
-
-
-def _accelerator(text: str) -> Accelerator:
-    parts = [part.strip() for part in text.split(",")]
-    return Accelerator.parse("{}x{}x{}w{}f{}".format(*parts) if len(parts) == 5 else text)
-
-
-def _totals(read: Network, table: pd.DataFrame, acc: Accelerator) -> dict[str, Any]:
-    cycles, macs = float(table["cycles"].sum()), int(table["macs"].sum())
-    return {
-        "macs": macs,
-        "parameters": int(read.layers.parameters.sum()),
-        "cycles": cycles,
-        "time_ms": float(table["time_ms"].sum()),
-        "utilisation": 100 * macs / (cycles * acc.pf * acc.pc * acc.pv),
-        "weight_bytes": int(table["weight_bytes"].sum()),
-        "feature_bytes": int(table["feature_bytes"].sum()),
-    }
-
-
-def _resources(acc: Accelerator, device: Device) -> dict[str, tuple[int, int]]:
-    need = closed_form.resources(acc, device)
-    return {
-        "DSP": (int(need.dsp), device.dsp),
-        "block RAM": (int(need.bram), device.bram),
-        "LUT": (int(need.lut), device.lut),
-    }
-
-
-def _fits(acc: Accelerator, device: Device) -> bool:
-    return bool(closed_form.fits(Accelerators.of([acc]), device)[0])
-
-
-def _for_programs(
-    read: Network, table: pd.DataFrame, acc: Accelerator, device: Device
-) -> dict[str, Any]:
-    return {
-        "network": read.name,
-        "accelerator": str(acc),
-        "device": device.name,
-        "source": "modelled",
-        "units": {
-            "time": "ms",
-            "utilisation": "%",
-            "gmac_s": "GMAC/s",
-            "macs_per_byte": "MAC/byte",
-        },
-        "clock_mhz": float(closed_form.clock_mhz(acc, device)),
-        "fits": _fits(acc, device),
-        "resources": {
-            name: {"used": used, "budget": budget}
-            for name, (used, budget) in _resources(acc, device).items()
-        },
-        "layers": table.to_dict("records"),
-        "total": _totals(read, table, acc),
-        "not_costed": list(read.left_out),
-    }
-
-
-def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) -> None:
-    total = _totals(read, table, acc)
-    clock = float(closed_form.clock_mhz(acc, device))
-    print(f"{read.name} on {acc}, {device.label}, {clock:g} MHz. All figures are modelled.")
-    rows = [
-        *table[["layer", "cycles", "time_ms", "utilisation"]]
-        .assign(moved=table["weight_bytes"] + table["feature_bytes"], why=table["bottleneck"])
-        .itertuples(index=False, name=None),
-        ("total", total["cycles"], total["time_ms"], total["utilisation"],
-         total["weight_bytes"] + total["feature_bytes"], ""),
-    ]  # fmt: skip
-    wide = max(len(row[0]) for row in rows)
-    print(f"{'layer':<{wide}}" + "".join(f"  {head:>15}" for head in _HEADS[:-1]), "", _HEADS[-1])
-    for name, sums, time_ms, used, moved, why in rows:
-        line = f"{name:<{wide}}  {sums:15,.0f}  {time_ms:15,.4f}  {used:15.1f}  {moved:15,}  {why}"
-        print(line.rstrip())
-    share = table.groupby("bottleneck")["cycles"].sum().sort_values(ascending=False)
-    parts = [f"{100 * part / total['cycles']:.1f} % {why}" for why, part in share.items()]
-    print(f"Time by bottleneck: {'; '.join(parts)}.")
-    print(
-        f"{total['macs'] / 1e9:.3f} GMAC, {total['parameters'] / 1e6:.2f} million parameters; "
-        f"{1e3 / total['time_ms']:.4g} images/s, one at a time."
-    )
-    need = [
-        f"{used:,} of {most:,} {name}" for name, (used, most) in _resources(acc, device).items()
-    ]
-    verdict = "fits" if _fits(acc, device) else "DOES NOT FIT"
-    print(f"The accelerator {verdict} the device: {', '.join(need)}.")
-    short = table.loc[~table["runs"], "layer"]
-    if len(short):
-        print(
-            f"Its buffers are too small for {len(short)} of {len(table)} layers "
-            f"({short.iloc[0]}{', ...' * (len(short) > 1)}): costed as if they were not."
-        )
-    if read.left_out:
-        print(f"Not costed: {', '.join(read.left_out)}.")
 
 
 def profile(
@@ -241,18 +79,9 @@ def profile(
         key for key in hardware
         if not modelled and routed.engines(study.device(key[2]))
     ]  # fmt: skip
-    shapes = {Shape(Accelerator.parse(a), study.device(d).port_bits) for _, a, d in simulated}
-    if shapes:
-        simulate.build_many(sorted(shapes, key=str), os.cpu_count() or 1)
-    jobs: list[tuple[meters.Meter, list[Key], str]] = [
-        (subnets, accuracy, "accuracy"),
-        (meters.Simulated(subnets, study), simulated, "simulated"),
-        (meters.Closed(study), [key for key in hardware if key not in simulated], "modelled"),
-    ]
-    for meter, keys, what in jobs:
-        new = measure.measure(study, meter, keys, what)
-        if keys:
-            print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
+    closed = [key for key in hardware if key not in simulated]
+    for what, meter, keys, new in measure.measure_all(study, subnets, accuracy, simulated, closed):
+        print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
 
 
 def verify(
@@ -280,9 +109,45 @@ def fit_text(table: pd.DataFrame) -> str:
     same = shown.duplicated(["quantity", "device"])
     shown.loc[same, ["quantity", "device", "source"]] = ""
     shown["rows"] = shown["rows"].astype(object).where(~same, "")
+    picked = int(shown.pop("chosen").max())
+    more = (
+        f"\nUp to {picked} more rows a quantity, which `codesign improve` chose, are learnt from "
+        "but not counted here: they lie near the front, and would be no fair sample."
+    )
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     return (
         f"{text}\nErrors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
         "process's leave-one-out error. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
         "coverage of the 90 % interval in %; MAE and width in the quantity's unit."
+        f"{more if picked else ''}"
+    )
+
+
+def knee(front: pd.DataFrame) -> pd.Series:
+    """Return the row of a front that is its knee: see `explore.knee`."""
+    return front.iloc[explore.knee(front[[*QUANTITIES]].to_numpy())]
+
+
+def front_text(found: Exploration, asked: Constraints, every: bool) -> str:
+    """Return a front as the verb `explore` prints it, thinned to `SHOWN` designs if not `every`."""
+    front = found.front
+    pick = np.arange(len(front))
+    if not every and len(front) > SHOWN:
+        pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
+    rows = front.iloc[pick]
+    shown = rows[["id", "architecture", "accelerator", "device"]].copy()
+    for name, digits in (("accuracy %", 2), ("latency ms", 4), ("power W", 3), ("energy mJ", 4)):
+        column = name.lower().replace(" ", "_").removesuffix("_%")
+        ends = zip(*(rows[column + end] for end in ("", "_low", "_high")), strict=True)
+        shown[name] = ["{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*three, d=digits) for three in ends]
+    shown[["dsp", "bram", "lut"]] = rows[["dsp", "bram", "lut"]]
+    best = knee(front)
+    part = f", of which {len(rows)} are shown (--all shows all)" if len(rows) < len(front) else ""
+    sure = f" with a probability of {100 * asked.confidence:g} %" if asked.uncertain else ""
+    return (
+        f"{shown.to_string(index=False)}\n"
+        f"Considered {found.considered:,} designs; {found.feasible:,} keep to the constraints"
+        f"{sure}; {len(front):,} are on the front{part}.\n"
+        "Predicted, with 90 % intervals; power is modelled, no board was measured.\n"
+        f"Knee: {best['id']} ({best['architecture']}@{best['accelerator']}@{best['device']})"
     )

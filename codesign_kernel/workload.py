@@ -4,7 +4,7 @@ Many networks at once: each field of `Layers` is an integer array whose last axi
 and whose other axes run over networks. All figures follow from the loop bounds: exact, no source.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -36,6 +36,11 @@ class Layers:
     residual: np.ndarray
     kernel_width: np.ndarray | None = None
     repeat: np.ndarray | int = 1
+
+    def __getitem__(self, index: np.ndarray | slice | None) -> "Layers":
+        """Return some of the networks, or with None the one network as a row."""
+        sides = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        return replace(self, **{k: v[index] for k, v in sides.items() if np.ndim(v)})
 
     @property
     def once(self) -> "Layers":
@@ -97,7 +102,7 @@ def layers_of(space: SearchSpace, genomes: Genomes) -> Layers:
 
     add("stem", space.stem_width * one, space.stem_kernel * one, space.stem_stride, 0)
     in_channels = space.stem_width * one
-    for s, (stage, genes) in enumerate(zip(space.stages, space.slices(), strict=True), start=1):
+    for s, (stage, genes) in enumerate(zip(space.stages, space.slices, strict=True), start=1):
         part = genomes[:, genes]
         filters, present = np.array(stage.widths)[part[:, 0]], stage.present(part)
         kernels = np.array(stage.kernels)[part[:, 2:]]

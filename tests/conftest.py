@@ -17,7 +17,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 hypothesis.settings.register_profile(
     "codesign",
     deadline=None,
-    derandomize="CI" in os.environ,
+    derandomize="CODESIGN_REQUIRE_ALL" in os.environ,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("codesign")

@@ -13,9 +13,9 @@ import tiny
 from codesign_kernel import charts, cycles
 from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.explore import Designs, table
+from codesign_kernel.network_cost import BOTTLENECKS, layer_costs
 from codesign_kernel.networks import load_network
 from codesign_kernel.simulate import CAUSES
-from codesign_kernel.verbs import BOTTLENECKS, layer_costs
 from codesign_kernel.workload import layers_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -76,6 +76,17 @@ def test_pareto_draws_each_design_and_its_intervals_if_asked(front: pd.DataFrame
     assert marks(charts.pareto(one), "rule") == 0
     assert marks(charts.pareto(one, intervals=True), "rule") == 2 * len(one)
     assert "Device" not in texts(charts.pareto(one))
+
+
+def test_of_a_large_front_some_designs_are_drawn_its_ends_among_them(front: pd.DataFrame) -> None:
+    many = pd.concat([front] * 500, ignore_index=True)  # more than Altair takes
+    many["accuracy"] = np.linspace(80, 90, len(many))
+    chart = charts.pareto(many)
+    assert marks(chart, "symbol") == charts.POINTS
+    assert f"{charts.POINTS:,} of its {len(many):,} designs are drawn" in "".join(texts(chart))
+    drawn = chart.data["accuracy"]
+    assert (drawn.min(), drawn.max()) == (80, 90)
+    assert marks(charts.pareto(many, intervals=True), "symbol") == charts.BARS
 
 
 def test_layers_bars_are_the_time_of_the_layer_by_cause(layers: pd.DataFrame) -> None:

@@ -28,6 +28,7 @@ VERBS = (
     "profile",
     "fit",
     "explore",
+    "improve",
     "verify",
     "specialise",
     "export",
@@ -134,7 +135,9 @@ def test_without_a_verb_help_says_how_to_start(codesign: Command) -> None:
     assert codesign("--version") == (0, f"codesign {__version__}\n", "")
 
 
-@pytest.mark.parametrize("verb", ["profile", "fit", "explore", "verify", "specialise", "export"])
+@pytest.mark.parametrize(
+    "verb", ["profile", "fit", "explore", "improve", "verify", "specialise", "export"]
+)
 def test_without_a_study_one_sentence_says_how_to_get_one(
     codesign: Command, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,8 +390,9 @@ def test_a_bound_out_of_reach_is_answered_by_one_that_works(codesign: Command, m
     with unchanged(made.root):
         refused = codesign(*arguments, "--max-latency-ms", "0.0001", "--max-bram", "3")
     assert_refused(
-        refused, "no design keeps to all constraints: --max-latency-ms 0.0001 and --max-bram 3"
-    )
+        refused, "no design keeps to all constraints with a probability of 0.9: "
+        "--max-latency-ms 0.0001 and --max-bram 3",
+    )  # fmt: skip
     assert refused.out == ""
     values = re.findall(r"values are (\S+) and (\S+)\.$", said(refused)[0])
     latency, bram = values[0]

@@ -214,7 +214,7 @@ def test_power_is_within_its_factor_in_nine_of_ten_cases(device: Device) -> None
     acc = Accelerators.of([Accelerator(8, 8, 1, 32, 32), Accelerator(16, 8, 1, 64, 64)])
     spent, need = cycles(layers, acc[:, None], Port.of(device)), cost.resources(acc, device)
     clock = cost.clock_mhz(acc, device)
-    active = cost.activity(layers, acc, device, spent, need)
+    active = cost.activity(acc, device, spent, need)
     parts = cost.power_parts(need.ff, clock, active, device)
     spread = np.log([each.within for each in cost.coefficients(device)]) / 1.645
     drawn = np.exp(np.random.default_rng(0).normal(0, spread, (20_000, len(spread))))
@@ -234,7 +234,7 @@ def test_activity_is_near_that_of_the_simulation() -> None:
         layers = layers_of(space, genome)
         acc = Accelerators.of([Accelerator.parse(str(row.accelerator))])
         spent, need = cycles(layers, acc[:, None], Port.of(ECP5)), cost.resources(acc, ECP5)
-        active = cost.activity(layers, acc, ECP5, spent, need)
+        active = cost.activity(acc, ECP5, spent, need)
         error.append(active.flips.item() / (row.flips / row.flip_flops * need.ff.item()) - 1)
         assert active.bits.item() == pytest.approx(64 * row.beats / row.cycles, rel=0.2)
         lanes = acc.pf * acc.pc * acc.pv

@@ -64,21 +64,23 @@ def test_compute_and_control_are_exact(measured: pd.DataFrame) -> None:
 def test_layers_and_networks_with_an_ideal_memory(measured: pd.DataFrame) -> None:
     ideal = measured[measured["memory"] == "ideal"]
     error = (ideal["p_cycles"] / ideal["cycles"] - 1).abs()
-    assert error.median() < 0.01
-    assert error[ideal["cycles"] > 5000].max() < 0.06
+    assert error.median() < 0.0013
+    assert error.quantile(0.98) < 0.044
+    assert (error > 0.05).sum() <= 6
+    assert error.max() < 0.075
     sums = ideal.groupby(["architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
     error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
-    assert error.median() < 0.01
-    assert error.max() < 0.07
+    assert error.median() < 0.0015
+    assert error.max() < 0.015
 
 
 def test_networks_with_other_memories(measured: pd.DataFrame) -> None:
     sums = measured.groupby(["memory", "architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
     error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
-    assert error["default"].median() < 0.015
-    assert error["default"].max() < 0.11
-    assert error["slow"].median() < 0.04
-    assert error["slow"].max() < 0.19
+    assert error["default"].median() < 0.005
+    assert error["default"].max() < 0.06
+    assert error["slow"].median() < 0.015
+    assert error["slow"].max() < 0.095
 
 
 @pytest.mark.parametrize("text", ENGINES)
@@ -122,8 +124,11 @@ def test_designs_at_once_are_those_one_by_one(
     for i, acc in enumerate(rows):
         alone = Layers(layers.names, *(getattr(layers, key)[i : i + 1] for key in BOUNDS))
         one = cycles(alone, acc, port)
+        # Single precision: what one cause takes is a difference of what layers take in all.
+        near = 1e-3 + 1e-5 * np.maximum(one.total, one.moved)[0]
         for field in fields(Cycles):
-            np.testing.assert_allclose(getattr(found, field.name)[i], getattr(one, field.name)[0])
+            apart = np.abs(getattr(found, field.name)[i] - getattr(one, field.name)[0])
+            assert (apart <= near).all()
     absent = layers.filters == 0
     assert not found.total[absent].any()
     assert (found.total[~absent] > 0).all()

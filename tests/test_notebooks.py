@@ -22,8 +22,9 @@ from nbclient.exceptions import CellExecutionError
 
 from codesign_kernel import charts, meters, notebook
 from codesign_kernel.accelerator import Accelerators
+from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
-from codesign_kernel.explore import Constraints, usable
+from codesign_kernel.explore import usable
 from codesign_kernel.files import read_arrays, write_arrays
 from codesign_kernel.space import Architecture
 from codesign_kernel.surrogate import Surrogate
@@ -31,7 +32,7 @@ from codesign_kernel.workload import totals
 
 ROOT = Path(__file__).parent.parent
 STUDIES = ROOT / "data" / "studies"
-NAMES = ("01_train", "02_profile", "03_fit", "04_explore")
+NAMES = ("01_train", "02_profile", "03_fit", "04_explore", "05_compare")
 
 # Refuses every connection but to this machine, and notes the attempt: a refusal could be caught.
 GUARD = """

@@ -1,5 +1,7 @@
 """Prediction: what goes into it, that it is right on designs it never saw, and its limits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import tiny
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from codesign_kernel import cost
+from codesign_kernel import cost, routed
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import of_layers
@@ -44,8 +46,8 @@ def test_accuracy_is_predicted_from_choices_and_sizes() -> None:
     found = dict(zip(names, columns[0], strict=True))
     assert found == pytest.approx(
         {
-            "s1_width": 8, "s1_depth": 1, "s1_k1": 3, "s1_k2": 0, "s1_k3": 0,
-            "s2_width": 16, "s2_depth": 1, "s2_k1": 3, "s2_k2": 0, "s2_k3": 0,
+            "s1_width": 8, "s1_depth": 1, "s1_reach1": 2 / 3, "s1_reach2": 0, "s1_reach3": 0,
+            "s2_width": 16, "s2_depth": 1, "s2_reach1": 2 / 3, "s2_reach2": 0, "s2_reach3": 0,
             "log2_macs": np.log2(MACS), "log2_parameters": np.log2(WEIGHTS + BIASES),
         }
     )  # fmt: skip
@@ -92,13 +94,32 @@ def test_an_engine_of_one_product_wastes_nothing_and_others_never_less(seed: int
 
 def test_where_figures_are_measured_the_closed_form_is_the_prior() -> None:
     genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 20, 3)
+    there = routed.engines(DEVICE)[0]
+    acc = Accelerators.of([*acc[:-1], there])
     layers = layers_of(tiny.SPACE, genomes)
     columns, _ = hardware_features(layers, acc, DEVICE, measured=True)
     rooflines, _ = hardware_features(layers, acc, DEVICE, measured=False)
-    figures = cost.figures(layers, acc, DEVICE)
+    clock = cost.clock_mhz(acc, DEVICE)
+    clock[-1] = routed.figures(there, DEVICE)["clock_mhz"]  # is known: it was placed and routed
+    figures = cost.figures(layers, acc, DEVICE, clock=clock)
     for quantity in QUANTITIES[1:]:
         np.testing.assert_array_equal(columns[quantity][:, 0], getattr(figures, quantity))
         np.testing.assert_array_equal(columns[quantity][:, 1:], rooflines[quantity][:, 1:])
+
+
+def test_what_is_not_known_of_a_clock_is_in_the_interval_unless_it_was_routed(
+    predictors: Predictors,
+) -> None:
+    genome, engine = tiny.SPACE.extremes()[0][None], routed.engines(DEVICE)[0]
+    known = replace(predictors, measured={DEVICE.name})
+    for acc, more in ((engine, 1.0), (replace(engine, weight_kib=256), DEVICE.clock_within)):
+        rows = Accelerators.of([acc])
+        columns, _ = hardware_features(layers_of(tiny.SPACE, genome), rows, DEVICE, measured=True)
+        model = known.hardware["latency_ms", DEVICE.name]
+        (inner_low,), (inner_high,) = model.interval(columns["latency_ms"], 0.9)
+        low, high = (side[0, 1] for side in known.intervals(genome, rows, DEVICE.name))
+        spread = np.hypot(np.log(inner_high / inner_low) / 2, np.log(more))
+        assert np.log(high / low) / 2 == pytest.approx(spread)
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
@@ -176,6 +197,21 @@ def test_intervals_hold_the_means_and_are_possible_figures(
     assert (narrow_high <= high).all()
 
 
+def test_own_intervals_are_those_of_the_processes(predictors: Predictors) -> None:
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 40, seed=6)
+    layers = layers_of(tiny.SPACE, genomes)
+    X, _ = hardware_features(layers, acc, DEVICE, measured=False)
+    low, high = predictors.intervals(genomes, acc, DEVICE.name)
+    _, *own = predictors.figures(genomes, acc, DEVICE.name, coverage=0.9, own=True)
+    for i, quantity in enumerate(QUANTITIES[1:], start=1):
+        ends = predictors.hardware[quantity, DEVICE.name].interval(X[quantity])
+        for mine, end in zip(own, ends, strict=True):
+            np.testing.assert_allclose(mine[:, i], end, rtol=1e-9)
+    assert (own[0][:, 1:] > low[:, 1:]).all()
+    assert (own[1][:, 1:] < high[:, 1:]).all()
+    assert (own[0][:, 0] == low[:, 0]).all()
+
+
 def test_a_design_is_predicted_alike_alone_and_among_others(predictors: Predictors) -> None:
     genomes, acc = tiny.pairs(tiny.SPACE, predictors.devices["ecp5-85f"], 150, seed=5)
     together = predictors.means(genomes, acc, "ecp5-85f")
@@ -188,6 +224,31 @@ def test_a_design_is_predicted_alike_alone_and_among_others(predictors: Predicto
             predictors.intervals(genomes[one], acc[one], "ecp5-85f"), ends, strict=True
         ):
             np.testing.assert_allclose(end, side[one], rtol=1e-5)
+
+
+def test_networks_on_several_engines_are_predicted_as_one_by_one(predictors: Predictors) -> None:
+    genomes, _ = tiny.pairs(tiny.SPACE, DEVICE, 30, seed=7)
+    which = np.random.default_rng(0).integers(0, 30, 200)
+    acc = tiny.pairs(tiny.SPACE, DEVICE, 200, seed=8)[1]
+    found = predictors.figures(genomes, acc, DEVICE.name, which, coverage=0.8)
+    ends = predictors.intervals(genomes[which], acc, DEVICE.name, 0.8)
+    expected = predictors.means(genomes[which], acc, DEVICE.name), *ends
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    single = predictors.figures(genomes, acc, DEVICE.name, which, single=True)
+    np.testing.assert_allclose(single[0], expected[0], rtol=1e-4)
+    assert all((side == single[0]).all() for side in single)
+
+
+def test_predictors_come_back_and_those_of_other_features_do_not(predictors: Predictors) -> None:
+    arrays, about = predictors.to_arrays()
+    again = Predictors.from_arrays(tiny.SPACE, predictors.devices, arrays, about)
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 20, seed=7)
+    one, other = (each.means(genomes, acc, DEVICE.name) for each in (again, predictors))
+    np.testing.assert_array_equal(one, other)
+    about["features"] = [name.replace("reach", "k") for name in about["features"]]
+    with pytest.raises(ValueError, match="other features"):
+        Predictors.from_arrays(tiny.SPACE, predictors.devices, arrays, about)
 
 
 def test_accuracy_does_not_depend_on_the_engine_or_device(predictors: Predictors) -> None:

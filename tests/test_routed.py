@@ -3,10 +3,11 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from codesign_kernel import routed, synthesize
-from codesign_kernel.accelerator import Accelerator, load_device
+from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.errors import InputError
 from codesign_kernel.rtl.shape import MULTIPLIER, Shape
 
@@ -62,6 +63,20 @@ def test_figures_are_the_medians_of_the_table(
             routed.table()
     finally:
         routed.table.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["ecp5-25f", "ecp5-45f", "ecp5-85f", "arria10-gx1150"])
+def test_clocks_are_those_of_the_figures_where_an_engine_is_in_the_table(name: str) -> None:
+    device = load_device(name)
+    acc, there = device.grid(), routed.engines(device)
+    acc = Accelerators.of([*acc[:: len(acc) // 50], *there])
+    found = routed.clocks(acc, device)
+    expected = [
+        routed.figures(each, device)["clock_mhz"] if each in there else np.nan for each in acc
+    ]
+    np.testing.assert_array_equal(found, expected)
+    assert np.isnan(found).sum() > 10
+    assert (~np.isnan(found)).sum() >= len(there)
 
 
 def test_another_engine_is_placed_and_routed(monkeypatch: pytest.MonkeyPatch) -> None:

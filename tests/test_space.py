@@ -166,7 +166,7 @@ def test_children_have_their_parents_genes(space: SearchSpace, seed: int) -> Non
     rng = np.random.default_rng(seed)
     one, two = space.sample(30, rng), space.sample(30, rng)
     child = space.cross(one, two, rng)
-    for genes in space.slices():
+    for genes in space.slices:
         own = slice(genes.start, genes.start + 2)  # width and depth: repair leaves these alone
         assert ((child[:, own] == one[:, own]) | (child[:, own] == two[:, own])).all()
 
@@ -174,7 +174,7 @@ def test_children_have_their_parents_genes(space: SearchSpace, seed: int) -> Non
 def test_both_parents_give_half_of_the_genes() -> None:
     space = load_space("imagenet")
     low, high = (np.tile(end, (20_000, 1)) for end in space.extremes())
-    widths = [genes.start for genes in space.slices()]
+    widths = [genes.start for genes in space.slices]
     child = space.cross(low, high, np.random.default_rng(0))[:, widths]
     share = (child == high[:, widths]).mean(axis=0)
     np.testing.assert_allclose(share, 0.5, atol=4 * 0.5 / 20_000**0.5)
@@ -184,7 +184,7 @@ def test_mutation_redraws_genes_at_its_rate() -> None:
     space = load_space("imagenet")
     rng = np.random.default_rng(0)
     genomes = space.sample(20_000, rng)
-    widths = [genes.start for genes in space.slices()]
+    widths = [genes.start for genes in space.slices]
     changed = space.mutate(genomes, rng, 0.3)[:, widths] != genomes[:, widths]
     # A redrawn width is another one in two of three cases; 4 standard errors.
     np.testing.assert_allclose(changed.mean(axis=0), 0.3 * 2 / 3, atol=4 * 0.4 / 20_000**0.5)

@@ -12,8 +12,15 @@ from codesign_kernel.datasets import ArraySplit, Dataset, load
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import digest, write_arrays
 from codesign_kernel.space import Architecture, load_space
-from codesign_kernel.specialise import answers_of, fit_subnet, kept_answers, specialise, train_alone
-from codesign_kernel.supernet import Subnet, Supernet
+from codesign_kernel.specialise import (
+    answers_of,
+    fit_alone,
+    fit_subnet,
+    kept_answers,
+    specialise,
+    train_alone,
+)
+from codesign_kernel.supernet import Plain, Subnet, Supernet
 from codesign_kernel.train import (
     Preset,
     accuracy,
@@ -195,6 +202,16 @@ def test_training_alone_learns(digits: Dataset) -> None:
     assert accuracy(network, digits.validation) > 92
     assert network.mean.flatten().tolist() == digits.mean.tolist()
     assert network.std.flatten().tolist() == digits.std.tolist()
+
+
+def test_any_plain_network_is_trained_alone(digits: Dataset) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(32, momentum=None)
+    block = nn.Sequential(nn.Conv2d(1, 32, 3, 2, 1), norm, nn.ReLU())
+    network = fit_alone(Plain(SPACE, [block], 32), digits, Preset(steps=150, batch=32), 0)
+    assert not network.training
+    assert accuracy(network, digits.validation) > 60
+    assert int(norm.num_batches_tracked) == 4  # those that it is calibrated on
 
 
 def test_seed_decides(digits: Dataset, supernet: Supernet) -> None:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from codesign_kernel import cost, explore, measure, meters, pareto, study, train
 from codesign_kernel.accelerator import load_device
+from codesign_kernel.constraints import Constraints
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
-from codesign_kernel.explore import SIGNS, Constraints, Exploration
+from codesign_kernel.explore import SIGNS, Exploration
 from codesign_kernel.files import read_arrays, write_arrays
 from codesign_kernel.predict import Predictors
 from codesign_kernel.space import load_space
@@ -147,7 +148,7 @@ def test_the_sample_holds_the_best_under_any_bound_on_resources(
     monkeypatch: pytest.MonkeyPatch,
     bound: dict[str, float],
 ) -> None:
-    monkeypatch.setattr(study, "SAMPLE", 2500)
+    monkeypatch.setattr(study, "SAMPLE", 4000)
     empty.save_predictors(predictors, [])
     empty.save_exploration(found, Constraints(), sample=True)
     for each in found.designs:
@@ -158,7 +159,7 @@ def test_the_sample_holds_the_best_under_any_bound_on_resources(
         best = inside[pareto.front(inside.means * SIGNS)]
         sample = empty.designs()[0][each.device]
         kept = {design_of(sample, i) for i in range(len(sample))}
-        assert len(sample) == 2500 < len(each)
+        assert len(sample) == 4000 < len(each)
         assert len(best) > 3
         assert {design_of(best, i) for i in range(len(best))} <= kept
 
@@ -400,7 +401,9 @@ def test_predictors_of_another_space_are_refused(
     (empty.root / "predictors.safetensors").write_bytes(
         (made.root / "predictors.safetensors").read_bytes()
     )
-    with pytest.raises(InputError, match="damaged or of another study: run `codesign fit`"):
+    with pytest.raises(
+        InputError, match="damaged, or of another study or version: run `codesign fit`"
+    ):
         empty.predictors()
 
 

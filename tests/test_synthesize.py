@@ -65,7 +65,7 @@ def real(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Implemen
         # Less time, for a slower clock.
         patch.setattr(synthesize, "OPTIONS", (*synthesize.OPTIONS, "--no-tmdriv"))
         patch.setattr(synthesize, "ROUTERS", ("router2",))
-        return synthesize.write_folder(SHAPE, DEVICE, 1, folder), folder
+        return synthesize.write_folder(Job(SHAPE, DEVICE, 1), folder), folder
 
 
 def test_engine_takes_what_the_device_has(real: tuple[Implementation, Path]) -> None:
@@ -130,7 +130,7 @@ def test_folder_is_complete(real: tuple[Implementation, Path], tmp_path: Path) -
 
 @pytest.mark.usefixtures("small")
 def test_constraints_are_what_nextpnr_reads(tmp_path: Path) -> None:
-    synthesize.write_folder(SHAPE, DEVICE, 1, tmp_path / "out")
+    synthesize.write_folder(Job(SHAPE, DEVICE, 1), tmp_path / "out")
     netlist = synthesize._synthesised(tiny(), 600, None)
     (tmp_path / "engine.json").write_text(netlist["json"], encoding="utf-8")
     arguments = ["--25k", "--package", "CABGA381", "--json", "engine.json", "--pack-only"]
@@ -180,6 +180,16 @@ def test_other_router_follows_where_the_first_does_not_converge(
     monkeypatch.setattr(ecp5, "stuck", lambda log: "Routing complete." in log)
     done = synthesize.implement(SHAPE, DEVICE, 11)
     assert done.router == "router2"
+    assert done.used == usual.used
+
+
+@pytest.mark.usefixtures("small")
+def test_quick_takes_the_second_router_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = synthesize.implement(SHAPE, DEVICE, 1)
+    monkeypatch.setattr(ecp5, "stuck", lambda log: pytest.fail("it asked for the first router"))
+    (done,) = synthesize.implement_many([Job(SHAPE, DEVICE, 1, quick=True)])
+    assert isinstance(done, Implementation)
+    assert (usual.router, done.router) == ("router1", "router2")
     assert done.used == usual.used
 
 
@@ -316,7 +326,7 @@ def test_other_bad_input_is_refused() -> None:
 @pytest.mark.usefixtures("small")
 def test_folder_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "out"
-    synthesize.write_folder(SHAPE, DEVICE, 1, folder)
+    synthesize.write_folder(Job(SHAPE, DEVICE, 1), folder)
     before = (folder / "README.txt").read_bytes()
 
     def fail(done: Implementation) -> str:
@@ -325,17 +335,17 @@ def test_folder_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(synthesize, "summary", fail)
         with pytest.raises(InputError, match=r"^no\.$"):
-            synthesize.write_folder(SHAPE, DEVICE, 2, folder)
+            synthesize.write_folder(Job(SHAPE, DEVICE, 2), folder)
     assert (folder / "README.txt").read_bytes() == before
     assert os.listdir(tmp_path) == ["out"]
-    synthesize.write_folder(SHAPE, DEVICE, 2, folder)
+    synthesize.write_folder(Job(SHAPE, DEVICE, 2), folder)
     assert b"seed 2" in (folder / "README.txt").read_bytes()
     (folder / "mine.txt").touch()
     with pytest.raises(InputError, match=r"out holds mine\.txt, which this would lose: name a new"):
-        synthesize.write_folder(SHAPE, DEVICE, 1, folder)
+        synthesize.write_folder(Job(SHAPE, DEVICE, 1), folder)
     assert b"seed 2" in (folder / "README.txt").read_bytes()
     with pytest.raises(InputError, match=r"mine\.txt cannot be read: Not a directory\.$"):
-        synthesize.write_folder(SHAPE, DEVICE, 1, folder / "mine.txt")
+        synthesize.write_folder(Job(SHAPE, DEVICE, 1), folder / "mine.txt")
 
 
 @pytest.mark.usefixtures("small")

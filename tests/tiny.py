@@ -14,7 +14,8 @@ import pytest
 
 from codesign_kernel import baselines, cost
 from codesign_kernel.accelerator import Accelerators, Device, load_device
-from codesign_kernel.explore import Constraints, usable
+from codesign_kernel.constraints import Constraints
+from codesign_kernel.explore import usable
 from codesign_kernel.predict import (
     Predictors,
     accuracy_features,

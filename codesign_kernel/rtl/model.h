@@ -50,7 +50,6 @@ struct Model {
   using Data = decltype(top.p_read__data);
   static constexpr size_t chunks = Data::chunks, bytes = Data::bits / 8;
   std::vector<cxxrtl::debug_item> registers;
-  std::vector<uint32_t> before;
 
   Model() {
     cxxrtl::debug_items items;
@@ -89,14 +88,11 @@ struct Model {
     return bits;
   }
   unsigned flips() { // a clock, and how many flip-flops change with it
-    before.clear();
-    for (auto &part : registers)
-      before.insert(before.end(), part.curr, part.curr + (part.width + 31) / 32);
-    clock();
-    unsigned count = 0, i = 0;
+    unsigned count = 0;
     for (auto &part : registers)
       for (size_t k = 0; k < (part.width + 31) / 32; k++)
-        count += __builtin_popcount(part.curr[k] ^ before[i++]);
+        count += __builtin_popcount(part.curr[k] ^ part.next[k]);
+    clock();
     return count;
   }
 };

@@ -1,0 +1,306 @@
+"""The method beside other ways to spend the same measurements, held to the whole truth.
+
+    pip install '.[benchmarks]'
+    python benchmarks/method.py data/truth/digits benchmarks/method.csv > benchmarks/method.md
+
+Of a space whose every design was measured (benchmarks/truth.py): each way may measure the accuracy
+of BUDGET architectures and simulate as many designs, on engines that were placed and routed. What
+it proposes is looked up in the truth. Prints how much of the true front's hypervolume that has, and
+how far it is from the front. Rows are kept as they come; some minutes a seed, most for BoTorch.
+"""
+
+import argparse
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from codesign_kernel import pareto
+from codesign_kernel.accelerator import Accelerators
+from codesign_kernel.evolve import crowding
+from codesign_kernel.files import write_text
+from codesign_kernel.measure import stratified
+from codesign_kernel.predict import (
+    QUANTITIES,
+    Predictors,
+    accuracy_features,
+    accuracy_surrogate,
+    hardware_features,
+    hardware_surrogate,
+)
+from codesign_kernel.space import load_space
+from codesign_kernel.truth import SIGNS, Truth, load
+from codesign_kernel.workload import layers_of
+
+BUDGET = 100  # accuracies, and designs simulated
+FIRST = 70  # of them, where the rest is spent on what is predicted
+BATCH = 10  # designs that the Bayesian optimisation chooses at a time
+POOL = 1000  # random designs that it chooses from
+Pair = np.ndarray  # (n, 2): an engine and an architecture of the truth
+
+
+def random_pairs(truth: Truth, n: int, rng: np.random.Generator) -> Pair:
+    """Return designs that can run, an architecture not twice."""
+    some = rng.permutation(len(truth.genomes))[: 2 * n + 50]
+    engines = rng.integers(0, len(truth.engines), len(some))
+    runs = np.isfinite(truth.latency_ms[engines, some])
+    return np.column_stack([engines, some])[runs][:n]
+
+
+def places_of(truth: Truth, genomes: np.ndarray) -> np.ndarray:
+    """Return where genomes are among those of the truth, (n,)."""
+    number = np.cumprod([1, *truth.space.radix[::-1]])[-2::-1]
+    keys = truth.genomes @ number
+    order = np.argsort(keys)
+    return order[np.searchsorted(keys[order], genomes @ number)]
+
+
+def fitted(truth: Truth, architectures: np.ndarray, pairs: Pair) -> Predictors:
+    """Fit the predictors to accuracies of architectures, and latency and power of designs."""
+    space, device, engines = truth.space, truth.device, Accelerators.of(truth.engines)
+    X, _ = accuracy_features(space, truth.genomes[architectures])
+    model = accuracy_surrogate().fit(X, truth.validation[architectures])
+    found = Predictors(space, {device.name: device}, model, measured={device.name})
+    layers = layers_of(space, truth.genomes[pairs[:, 1]])
+    inputs, _ = hardware_features(layers, engines[pairs[:, 0]], device, True)
+    values = dict(zip(QUANTITIES, truth.figures(*pairs.T).T, strict=True))
+    for quantity, X in inputs.items():
+        model = hardware_surrogate().fit(X, values[quantity])
+        found.hardware[quantity, device.name] = model
+    return found
+
+
+def predicted_front(truth: Truth, predictors: Predictors) -> tuple[Pair, np.ndarray]:
+    """Return the front of all designs, exhaustively, and their predictions signed, (n, 3)."""
+    engine, architecture = np.nonzero(np.isfinite(truth.latency_ms))
+    acc, points = Accelerators.of(truth.engines)[engine], []
+    for part in np.array_split(np.arange(len(engine)), -(-len(engine) // 20_000)):
+        which, inverse = np.unique(architecture[part], return_inverse=True)
+        means, *_ = predictors.figures(truth.genomes[which], acc[part], truth.device.name, inverse)
+        points.append(means * SIGNS)
+    signed = np.concatenate(points)
+    best = np.flatnonzero(pareto.front(signed))
+    return np.column_stack([engine, architecture])[best], signed[best]
+
+
+def ours(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """Measure spread architectures, and designs of them; predict all; propose the front."""
+    architectures = places_of(truth, stratified(truth.space, BUDGET, rng))
+    pairs = random_pairs(truth, BUDGET, rng)
+    front, _ = predicted_front(truth, fitted(truth, architectures, pairs))
+    return front, pairs
+
+
+def ours_within(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """The same, but what is proposed is measured within the budget: the least crowded designs."""
+    architectures = places_of(truth, stratified(truth.space, FIRST, rng))
+    engines = rng.integers(0, len(truth.engines), FIRST)
+    pairs = np.column_stack([engines, architectures])
+    pairs = pairs[np.isfinite(truth.latency_ms[engines, architectures])]
+    front, points = predicted_front(truth, fitted(truth, architectures, pairs))
+    # One design of each architecture costs an accuracy; its others only simulations.
+    kept = np.arange(len(front))
+    while len(kept) > BUDGET - FIRST:
+        lonely = crowding(points[kept], np.zeros(len(kept), np.int64))
+        kept = np.delete(kept, lonely.argmin())
+    return np.concatenate([pairs, front[kept]]), pairs
+
+
+def random_search(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """Measure random designs."""
+    pairs = random_pairs(truth, BUDGET, rng)
+    return pairs, pairs
+
+
+def two_step(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """The best networks for one engine, by evolution on measurements; then all engines for those.
+
+    The engine is the one whose median latency is in the middle.
+    """
+    speed = np.nanmedian(truth.latency_ms, axis=1)
+    engine = int(np.argsort(speed)[len(speed) // 2])
+    fits = np.flatnonzero(np.isfinite(truth.latency_ms[engine]))
+    chosen = list(rng.choice(fits, 20, replace=False))
+    while len(chosen) < BUDGET:
+        some = np.array(chosen)
+        points = np.column_stack([-truth.validation[some], truth.latency_ms[engine, some]])
+        parents = truth.genomes[some[pareto.front(points)]]
+        one, two = parents[rng.integers(0, len(parents), (2, 1))][:, 0]
+        child = truth.space.cross(one[None], two[None], rng)
+        child = truth.space.mutate(child, rng, 1.5 / len(one))
+        place = int(places_of(truth, child)[0])
+        if place not in chosen and np.isfinite(truth.latency_ms[engine, place]):
+            chosen.append(place)
+    some = np.array(chosen)
+    points = np.column_stack([-truth.validation[some], truth.latency_ms[engine, some]])
+    best = some[pareto.front(points)]
+    pairs = np.array([(e, a) for e in range(len(truth.engines)) for a in best])
+    return pairs[np.isfinite(truth.latency_ms[tuple(pairs.T)])], pairs
+
+
+def encoded(truth: Truth, pairs: Pair) -> np.ndarray:
+    """Return designs as numbers in [0, 1], (n, d): genes and the engine's parameters."""
+    engines = Accelerators.of(truth.engines).features()[0]
+    engines = (engines - engines.min(axis=0)) / np.maximum(np.ptp(engines, axis=0), 1)
+    genes = truth.genomes[pairs[:, 1]] / np.maximum(truth.space.radix - 1, 1)
+    return np.column_stack([genes, engines[pairs[:, 0]]])
+
+
+def goals(truth: Truth, pairs: Pair) -> np.ndarray:
+    """Return accuracy and the negative logarithms of latency and power, to be maximised, (n, 3)."""
+    accuracy, latency, power = truth.figures(*pairs.T).T
+    return np.column_stack([accuracy, -np.log(latency), -np.log(power)])
+
+
+def bayesian(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """One-loop Bayesian optimisation: BoTorch's qLogNEHVI (Daulton et al., NeurIPS 2021; Ament et
+    al., NeurIPS 2023) over random designs, ten at a time."""
+    import torch
+    from botorch import fit_gpytorch_mll
+    from botorch.acquisition.multi_objective.logei import qLogNoisyExpectedHypervolumeImprovement
+    from botorch.models import ModelListGP, SingleTaskGP
+    from botorch.models.transforms.outcome import Standardize
+    from gpytorch.mlls import SumMarginalLogLikelihood
+
+    torch.manual_seed(int(rng.integers(2**31)))
+    torch.set_num_threads(1)
+    pairs = random_pairs(truth, 20, rng)
+    while len(pairs) < BUDGET:
+        X, Y = (torch.tensor(side) for side in (encoded(truth, pairs), goals(truth, pairs)))
+        models = [SingleTaskGP(X, Y[:, [i]], outcome_transform=Standardize(1)) for i in range(3)]
+        model = ModelListGP(*models)
+        fit_gpytorch_mll(SumMarginalLogLikelihood(model.likelihood, model))
+        worst = Y.min(dim=0).values - 0.1 * (Y.max(dim=0).values - Y.min(dim=0).values)
+        pool = random_pairs(truth, POOL, rng)
+        inputs = torch.tensor(encoded(truth, pool))
+        taken: list[int] = []
+        for _ in range(min(BATCH, BUDGET - len(pairs))):
+            pending = inputs[taken] if taken else None
+            gain = qLogNoisyExpectedHypervolumeImprovement(
+                model, worst, X, X_pending=pending, prune_baseline=True
+            )
+            with torch.no_grad():
+                values = torch.cat([gain(part[:, None]) for part in inputs.split(250)])
+            values[taken] = -torch.inf
+            taken.append(int(values.argmax()))
+        pairs = np.concatenate([pairs, pool[taken]])
+    return pairs, pairs
+
+
+def controller(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """A controller taught by REINFORCE with a mean reward as its baseline, as in FNAS (Jiang et
+    al., DAC 2019) and Codesign-NAS (Abdelfattah et al., DAC 2020): a choice for each gene and for
+    the engine. Each of four rewards, weighted sums of the goals, has a quarter of the budget."""
+    sizes = [*truth.space.radix, len(truth.engines)]
+    scale = goals(truth, random_pairs(truth, 1000, np.random.default_rng(0)))
+    low, span = scale.min(axis=0), np.ptp(scale, axis=0)
+    pairs: list[tuple[int, int]] = []
+    for weights in ([1, 1, 1], [4, 1, 1], [1, 4, 1], [1, 1, 4]):
+        logits, mean = [np.zeros(size) for size in sizes], 0.0
+        for episode in range(BUDGET // 4):
+            shares = [np.exp(each) / np.exp(each).sum() for each in logits]
+            drawn = [int(rng.choice(len(share), p=share)) for share in shares]
+            genome = truth.space.repair(np.array([drawn[:-1]]), rng)
+            pair = drawn[-1], int(places_of(truth, genome)[0])
+            reward = -1.0  # the engine cannot run it
+            if np.isfinite(truth.latency_ms[pair]):
+                pairs.append(pair)
+                found = (goals(truth, np.array([pair]))[0] - low) / span
+                reward = float(found @ weights / np.sum(weights))
+            mean = reward if episode == 0 else 0.8 * mean + 0.2 * reward
+            for each, share, choice in zip(logits, shares, drawn, strict=True):
+                each += 4.0 * (reward - mean) * (np.eye(len(share))[choice] - share)
+    return np.array(pairs), np.array(pairs)
+
+
+WAYS: dict[str, Callable[[Truth, np.random.Generator], tuple[Pair, Pair]]] = {
+    "ours": ours, "ours, all within the budget": ours_within, "random": random_search,
+    "two steps": two_step, "Bayesian optimisation": bayesian, "controller": controller,
+}  # fmt: skip
+
+
+class Scale:
+    """The true front's range: latency and power by their logarithms, all from 0 to 1."""
+
+    def __init__(self, front: np.ndarray) -> None:
+        logs = self.logs(front)
+        self.low, self.span = logs.min(axis=0), np.ptp(logs, axis=0)
+        self.front = self(front)
+        self.volume = pareto.hypervolume(self.front, np.full(3, 1.1))
+
+    @staticmethod
+    def logs(points: np.ndarray) -> np.ndarray:
+        return np.column_stack([points[:, 0], np.log(points[:, 1:])])
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        return (self.logs(points) - self.low) / self.span
+
+    def share(self, points: np.ndarray) -> float:
+        """Hypervolume in % of the true front's."""
+        return 100 * pareto.hypervolume(self(points), np.full(3, 1.1)) / self.volume
+
+    def distances(self, points: np.ndarray) -> np.ndarray:
+        """By how much of the front's range each point must improve in all goals to be on it."""
+        scaled = self(points)
+        return np.array([(point - self.front).max(axis=1).min() for point in scaled]).clip(0)
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("csv", type=Path)
+    parser.add_argument("--space", default="digits")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--ways", default=";".join(WAYS))
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore")  # BoTorch's advice on scaling
+    truth = load(asked.folder, load_space(asked.space))
+    scale = Scale(truth.front())
+    rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
+    rows = [row for row in rows if row["engines"] == len(truth.engines)]
+    there = {(row["way"], row["seed"]) for row in rows}
+    todo = [
+        (w, s) for w in asked.ways.split(";") for s in range(asked.seeds) if (w, s) not in there
+    ]
+    for way, seed in tqdm(todo, "ways", unit="run"):
+        pairs, _ = WAYS[way](truth, np.random.default_rng([seed, 11]))
+        points = truth.figures(*pairs.T) * SIGNS
+        best = points[pareto.front(points)]
+        distances = scale.distances(best)
+        rows.append({
+            "way": way, "seed": seed, "engines": len(truth.engines),
+            "share": round(scale.share(points), 2), "proposed": len(best),
+            "distance_median": round(float(np.median(distances)), 4),
+            "distance_worst": round(float(distances.max()), 4),
+        })  # fmt: skip
+        write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
+    table = pd.DataFrame(rows)
+    designs = int(np.isfinite(truth.latency_ms).sum())
+    print("# The method and the truth\n")
+    print(f"Space {truth.space.name}: {len(truth.genomes):,} architectures on {len(truth.engines)} "
+          f"engines for the {truth.device.label},\n{designs:,} designs, all measured; "
+          f"{len(scale.front):,} of them are the true front (accuracy on validation images,\n"
+          f"latency, power). {BUDGET} accuracies and {BUDGET} simulated designs for each way; "
+          f"`ours` proposes a front\nof predictions, which is then measured. Hypervolume in % of "
+          "the true front's, latency and power by\ntheir logarithms; distance: by how much of the "
+          "front's range the median and the worst design of\nthose proposed must improve to be on "
+          f"it, mean over {table['seed'].nunique()} seeds.\n")  # fmt: skip
+    print("| way | hypervolume, median | worst | proposed | distance, median | worst |")
+    print("|---|--:|--:|--:|--:|--:|")
+    for way, part in table.groupby("way", sort=False):
+        means = part.mean(numeric_only=True)
+        print(f"| {way} | {part['share'].median():.1f} % | {part['share'].min():.1f} % | "
+              f"{means['proposed']:.0f} | {means['distance_median']:.3f} | "
+              f"{means['distance_worst']:.3f} |")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

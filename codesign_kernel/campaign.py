@@ -1,0 +1,245 @@
+"""Rounds of exploring, choosing, measuring and fitting anew, kept in the study.
+
+`improve.json` holds a campaign for each set of options that was asked for: what each round chose,
+what was predicted of it before, and how far the front came. A round's designs are stored before
+they are measured, and each measurement as it comes: killed, the same command goes on from there.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from . import __version__, errors, explore, measure, meters, routed
+from .accelerator import Accelerators
+from .constraints import Constraints
+from .design import Design
+from .errors import InputError
+from .explore import Exploration, usable
+from .files import read_json, write_json
+from .improve import Box, Known, choose
+from .measure import CHOSEN
+from .meters import CLOSED_FORM, SIMULATION
+from .pareto import front
+from .predict import COVERAGE, QUANTITIES, Predictors
+from .store import Key
+from .study import Study
+
+FIGURES = ("round", "designs", "measured", "predicted")  # of a round; then, of each quantity:
+COUNTS = ("off", "inside", "new")
+TEXTS = ("architecture", "accelerator", "device")
+
+
+@dataclass
+class Campaign:
+    """What was asked for, the box in which hypervolume is measured, the front of designs that were
+    measured before, a row for each round (0 is the start), and the designs that were chosen."""
+
+    asked: dict[str, Any]
+    box: dict[str, list[float]] = field(default_factory=dict)
+    start: list[list[float]] = field(default_factory=list)
+    rounds: list[dict[str, Any]] = field(default_factory=list)
+    designs: list[dict[str, Any]] = field(default_factory=list)
+    fitted: bool = False  # whether the study's predictors know all of this
+
+    @property
+    def open(self) -> list[dict[str, Any]]:
+        """The designs of a round that was chosen and is not through yet."""
+        return [design for design in self.designs if design["round"] == len(self.rounds)]
+
+
+def columns() -> list[str]:
+    """What is kept of a chosen design: of each quantity what was predicted, with the ends of the
+    interval, and the value that was measured, None until then."""
+    ends = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high", "_value")]
+    return ["round", *TEXTS, "accuracy_new", "hardware_new", *ends]
+
+
+def load(study: Study) -> list[Campaign]:
+    """Return the study's campaigns, the oldest first. Raises InputError if the file is damaged."""
+    path = study.root / CHOSEN
+    if not path.exists():
+        return []
+    content = errors.table(str(path), read_json(path), ("version", "campaigns"))["campaigns"]
+    try:
+        found = [Campaign(**part) for part in content]
+        whole = all(map(_whole, found))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is damaged: it holds no rounds of this program.")
+    return found
+
+
+def _whole(campaign: Campaign) -> bool:
+    """Whether all parts are there and of their kind. Raises what damaged parts raise."""
+    rounds, box = campaign.rounds, campaign.box
+    rows = pd.DataFrame(campaign.designs, columns=columns())
+    done = rows[rows["round"] < len(rounds)].drop(columns=[*TEXTS]).to_numpy(dtype=np.float64)
+    known = np.array([*box.values(), *campaign.start], dtype=np.float64)
+    figures = np.array([[row[name] for name in FIGURES] for row in rounds], dtype=np.float64)
+    return bool(
+        isinstance(campaign.asked, dict)
+        and all({*design} == {*columns()} for design in campaign.designs)
+        and rows[[*TEXTS]].map(lambda text: isinstance(text, str)).all(axis=None)
+        and all(np.isfinite(part).all() for part in (done, known, figures))
+        and all({*row} == {*FIGURES, *_counts()} for row in rounds)
+        and {*box} == ({"low", "high"} if rounds else set())
+    )
+
+
+def _counts() -> list[str]:
+    return [f"{name}_{count}" for name in QUANTITIES for count in COUNTS]
+
+
+def save(study: Study, campaigns: Sequence[Campaign]) -> None:
+    """Store the study's campaigns."""
+    content = [asdict(each) for each in campaigns]
+    write_json(study.root / CHOSEN, {"version": __version__, "campaigns": content})
+
+
+class Improvement:
+    """A study that is improved under constraints, on some of its devices.
+
+    Its ECP5 are simulated if its measurements of them are, on engines that were placed and routed
+    for the shipped table, whose clock and flip-flops predictions make use of; else they are
+    modelled on any engine. Raises InputError if a device's
+    measurements are of another kind, or too few to begin with.
+    """
+
+    def __init__(
+        self, study: Study, devices: Sequence[str], bounds: Constraints, seed: int,
+        generations: int, subnets: meters.Accuracy,
+    ) -> None:  # fmt: skip
+        self.study, self.bounds, self.seed, self.generations = study, bounds, seed, generations
+        self.subnets, self.names = subnets, [name for name in study.devices if name in devices]
+        self.methods = {"": measure.rows(study, "accuracy")["method"].iloc[0]}
+        self.engines: dict[str, Accelerators] = {}
+        for name in self.names:
+            rows = measure.rows(study, "latency_ms", name)
+            self.methods[name] = rows["method"].iloc[0]
+            if self.methods[name] == SIMULATION:
+                self.engines[name] = Accelerators.of(routed.engines(study.device(name)))
+        for name, method in self.methods.items():
+            allowed = (SIMULATION, CLOSED_FORM) if name else (subnets.method,)
+            if method not in allowed:
+                what = f"latency_ms on {name}" if name else "accuracy"
+                raise InputError(
+                    f"{what} of this study is by {method!r}, but to improve it must be by "
+                    f"{' or '.join(map(repr, allowed))}: run `codesign profile` on this study."
+                )
+        self.campaigns = load(study)
+        asked = {"devices": self.names, **asdict(bounds), "seed": seed, "methods": self.methods}
+        found = [each for each in self.campaigns if each.asked == asked]
+        self.campaign = found[0] if found else Campaign(asked)
+        if not found:
+            self.campaigns.append(self.campaign)
+
+    def run(self, budget: int, rounds: int) -> Iterator[dict[str, Any]]:
+        """Choose and measure until the campaign has chosen `budget` designs in all, an equal part
+        of them a round, and yield the row of each round as it is through. Then fit and store the
+        predictors. Raises InputError if no design keeps to the constraints."""
+        campaign, size = self.campaign, -(-budget // rounds)
+        while not campaign.rounds or campaign.open or len(campaign.designs) < budget:
+            self._measure([_key(design) for design in campaign.open])
+            predictors, _ = measure.fitted(self.study)
+            found = explore.explore(
+                predictors, self.names, self.bounds, generations=self.generations, seed=self.seed,
+                engines=self.engines,
+            )  # fmt: skip
+            known = self.known()
+            if not campaign.rounds or campaign.open:
+                yield self._close(found, known)
+            n = min(size, budget - len(campaign.designs))
+            keys = choose(predictors, found.designs, known, self.box, n) if n > 0 else []
+            if not keys:
+                break
+            campaign.designs += self._forecast(predictors, keys, known)
+            campaign.fitted = False
+            save(self.study, self.campaigns)
+        if campaign.designs and not campaign.fitted:
+            measure.fit(self.study)
+            campaign.fitted = True
+            save(self.study, self.campaigns)
+
+    @property
+    def box(self) -> Box:
+        """The box in which hypervolume is measured, once the first round has begun."""
+        return Box(tuple(self.campaign.box["low"]), tuple(self.campaign.box["high"]))
+
+    def known(self) -> Known:
+        """Return what was measured, on engines that keep to the bounds on DSP and block RAM."""
+        rows = measure.rows(self.study, "accuracy")
+        known = Known(dict(zip(rows["architecture"], map(float, rows["accuracy"]), strict=True)))
+        for name in self.names:
+            grid = usable(self.study.device(name), self.bounds, self.engines.get(name))
+            allowed = {str(acc) for acc in grid}
+            latency, power = (
+                measure.rows(self.study, quantity, name).set_index([*TEXTS])[quantity].astype(float)
+                for quantity in QUANTITIES[1:]
+            )
+            both = latency.to_frame().join(power, how="inner")
+            for (*key, device), *pair in both.itertuples(name=None):
+                if key[1] in allowed:
+                    known.hardware[key[0], key[1], device] = pair[0], pair[1]
+        return known
+
+    def _measure(self, keys: list[Key]) -> None:
+        simulated = [key for key in keys if key[2] in self.engines]
+        closed = [key for key in keys if key[2] not in self.engines]
+        accuracy = list(dict.fromkeys((key[0], "", "") for key in keys))
+        for _ in measure.measure_all(self.study, self.subnets, accuracy, simulated, closed):
+            pass  # bars say how far it is
+
+    def _close(self, found: Exploration, known: Known) -> dict[str, Any]:
+        """Store and return the row of a round whose designs are measured."""
+        campaign, best = self.campaign, found.front[[*QUANTITIES]].to_numpy(dtype=np.float64)
+        if not campaign.rounds:
+            box, start = Box.of(best, self.bounds), known.figures()
+            campaign.box = {"low": [*box.low], "high": [*box.high]}
+            start = start[(box.points(start) < 1).all(axis=1)]
+            campaign.start = start[front(box.points(start))].tolist()
+        opened = campaign.open
+        for design in opened:
+            key = _key(design)
+            values = (known.accuracy[key[0]], *known.hardware[key])
+            design |= {f"{q}_value": value for q, value in zip(QUANTITIES, values, strict=True)}
+        row: dict[str, Any] = dict(zip(FIGURES, (
+            len(campaign.rounds), len(campaign.designs),
+            self.box.hypervolume(known.figures()), self.box.hypervolume(best),
+        ), strict=True))  # fmt: skip
+        for name in QUANTITIES:
+            new = "accuracy_new" if name == "accuracy" else "hardware_new"
+            parts = [design for design in opened if design[new]]
+            off = [abs(d[f"{name}_value"] - d[name]) for d in parts]
+            if name != "accuracy":
+                off = [100 * x / d[f"{name}_value"] for x, d in zip(off, parts, strict=True)]
+            held = [d[f"{name}_low"] <= d[f"{name}_value"] <= d[f"{name}_high"] for d in parts]
+            counts = (float(np.median(off)) if off else None, sum(held), len(held))
+            row |= dict(zip([f"{name}_{count}" for count in COUNTS], counts, strict=True))
+        campaign.rounds.append(row)
+        save(self.study, self.campaigns)
+        return row
+
+    def _forecast(
+        self, predictors: Predictors, keys: list[Key], known: Known
+    ) -> list[dict[str, Any]]:
+        """Return chosen designs as they are kept: what is predicted of each, and what is new."""
+        rows, seen = [], {*known.accuracy}
+        for key in keys:
+            design = Design.parse("@".join(key))
+            genome = self.study.space.encode(design.architecture)[None]
+            acc = Accelerators.of([design.accelerator])
+            sides = predictors.figures(genome, acc, design.device, coverage=COVERAGE, own=True)
+            new = (key[0] not in seen, key not in known.hardware)
+            seen.add(key[0])
+            ends = [x for i in range(3) for x in (*(float(side[0, i]) for side in sides), None)]
+            values = (len(self.campaign.rounds), *key, *new, *ends)
+            rows.append(dict(zip(columns(), values, strict=True)))
+        return rows
+
+
+def _key(design: dict[str, Any]) -> Key:
+    return design["architecture"], design["accelerator"], design["device"]

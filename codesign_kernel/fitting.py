@@ -1,0 +1,183 @@
+"""How well a surrogate predicts a table of one's own, on rows held out, beside plain models."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from . import baselines
+from .baselines import ZERO_MEAN, Split
+from .errors import InputError, integer, shown
+from .kernel import Floats
+from .surrogate import Surrogate
+from .table import WIDE, Problem, prepare, read_table
+
+LEAST = 10  # training rows
+MOST = 1_000  # training rows: the time of an exact Gaussian process grows with their cube
+MOST_ZERO_MEAN = 500  # training rows of scikit-learn's Gaussian process, ten times as slow
+FOLDS = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well a target is predicted on held-out rows; `models` as from `baselines.compare`."""
+
+    target: str
+    models: pd.DataFrame
+    n_train: int
+    n_test: int
+    notes: list[str]
+
+    def json(self) -> str:
+        """Return the figures for programs; those that do not exist are null."""
+        own, *others = self.models.index
+        rows = {
+            name: {
+                key: _finite(self.models.loc[name, column])
+                for key, column in (
+                    ("mape", "MAPE"), ("mae", "MAE"), ("r2", "R2"), ("kendall_tau", "Kendall tau"),
+                )
+            }
+            for name in self.models.index
+        }  # fmt: skip
+        coverage, width = self.models.loc[own, ["coverage", "width"]]
+        content = rows[own] | {
+            "coverage": _finite(coverage / 100),
+            "width": _finite(width),
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "baselines": {name: rows[name] for name in others},
+        }
+        return json.dumps(content, indent=2, allow_nan=False)
+
+    def __str__(self) -> str:
+        names = {"MAPE": "MAPE (%)", "coverage": "coverage (%)"}
+        shown = self.models.rename(columns=names)
+        text = shown.to_string(na_rep="", float_format=lambda value: f"{value:.4g}")
+        return (
+            f"{self.target}: trained on {self.n_train:,} rows, tested on {self.n_test:,} others.\n"
+            f"{text}\nMAE and width are in the unit of {self.target}; coverage and width are those "
+            "of the 90 % interval."
+        )
+
+
+def fit_table(
+    path: Path,
+    target: str,
+    prior: str | None = None,
+    features: Sequence[str] | None = None,
+    train: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Fit the table's target, and test that on rows held out: all but `train` rows drawn by `seed`.
+
+    Without `train` it is cross-validated in ten shuffled folds, so that each row is tested once, or
+    tested on all but 1,000 rows if the table is longer than that. `prior` is a column in the
+    target's unit or proportional to it, `features` are columns (all others if None). Raises
+    InputError.
+    """
+    integer("--seed", seed, 0, 2**31 - 1)
+    problem = prepare(read_table(path), path, target, prior, features)
+    rows, notes = len(problem.y), problem.notes
+    if rows < LEAST + 2:
+        raise InputError(
+            f"{path} has {rows} rows that can be used, but at least {LEAST + 2} are needed."
+        )
+    most = min(MOST, rows - 2)
+    if train is not None:
+        integer("--train", train, LEAST, rows - 2)
+    elif rows > MOST:
+        train = MOST
+    if train is not None and train > most:
+        train = most
+    if train == MOST:
+        notes.append(f"trained on {MOST:,} of {rows:,} rows, the most that are fitted at once")
+    order = np.random.default_rng(seed).permutation(rows)
+    if train is None:
+        parts = np.array_split(order, FOLDS)
+        splits = [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
+        notes.append(f"cross-validated in {FOLDS} folds; --train N tests on all but N rows instead")
+    else:
+        splits = [(np.sort(order[:train]), np.sort(order[train:]))]
+    n_train = max(len(part) for part, _ in splits)
+    seen = splits[0][0] if train is not None else order
+    _check_split(problem.y, splits, target)
+    log, why = logarithm(problem, seen)
+    notes.append(f"{target} {why}")
+    zero_mean = n_train <= MOST_ZERO_MEAN
+    if not zero_mean:
+        notes.append(f"{ZERO_MEAN} left out: too slow for over {MOST_ZERO_MEAN} rows")
+    models = baselines.compare(
+        problem.inputs(log), problem.y, problem.prior, log, splits=splits, zero_mean=zero_mean
+    )
+    n_test = sum(len(part) for _, part in splits)
+    if np.isnan(models["MAPE"].iloc[0]):
+        notes.append(f"no MAPE: {target} is 0 in a row that was tested")
+    return Report(target, models, n_train, n_test, notes)
+
+
+def logarithm(problem: Problem, rows: NDArray[np.int64]) -> tuple[bool, str]:
+    """Whether to model the target's logarithm, as `rows` to be trained on say, and why.
+
+    It is where target and prior are positive and the target spans a factor of ten: errors are then
+    as large as what they are errors of. If it spans less, what predicts each row better from the
+    others decides; that is too noisy a judge at 20 rows to overrule a wide span.
+    """
+    if not problem.positive:
+        return False, "is modelled as it is: it or the prior is not positive everywhere"
+    y = problem.y[rows]
+    span = y.max() / y.min()
+    if span >= WIDE:
+        return (
+            True,
+            f"is modelled by its logarithm: it is positive and spans a factor of {span:.3g}",
+        )
+    few, plain = rows[: MOST // 2], problem.inputs(False)
+    without, with_it = (
+        Surrogate(problem.prior, log).fit(X[few], problem.y[few]).log_density()
+        for X, log in ((plain, False), (problem.X, True))
+    )
+    return with_it > without, (
+        f"is modelled {'by its logarithm' if with_it > without else 'as it is'}: the mean log "
+        f"density of a row left out is {with_it:.3g} with the logarithm, {without:.3g} without"
+    )
+
+
+def _check_split(y: Floats, splits: Sequence[Split], target: str) -> None:
+    for part, _ in splits:
+        if np.ptp(y[part]) == 0:
+            raise InputError(
+                f"target {shown(target)} is {y[part][0]:g} in all {len(part)} training rows, but "
+                "must vary: choose a larger --train or another --seed."
+            )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def without_table(options: Mapping[str, object]) -> None:
+    """Refuse the options of `fit` that belong to --table. Raises InputError."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"{', '.join(given)} cannot be given without --table FILE.csv.")
+
+
+def show(
+    path: Path, target: str | None, prior: str | None, features: str | None, train: int | None,
+    seed: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Print how well a table is predicted, and on stderr what was decided for the user."""
+    if target is None:
+        there = ", ".join(read_table(path).columns[:12])
+        raise InputError(f"--target is missing, but must be a column of {path}, such as {there}.")
+    names = None if features is None else [name.strip() for name in features.split(",")]
+    report = fit_table(path, target, prior, names, train, seed)
+    for note in report.notes:
+        print(f"note: {note}.", file=sys.stderr)
+    print(report.json() if as_json else report)

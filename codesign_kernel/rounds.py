@@ -1,0 +1,172 @@
+"""The verb `improve`: its options, the rows it prints a round, and its picture."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import pandas as pd
+import typer
+
+from . import meters
+from .campaign import TEXTS, Campaign, Improvement, columns
+from .constraints import CONFIDENCE, Constraints
+from .errors import integer
+from .meters import SIMULATION
+from .predict import QUANTITIES
+from .study import open_study
+
+if TYPE_CHECKING:  # Altair takes a second to start
+    from .charts import alt
+
+MOST = 5_000  # designs: an exact Gaussian process can learn from as many
+HEADS = (
+    "round designs measured% predicted% | off:accuracy latency% power% | inside:accuracy latency "
+    "power"
+)
+NOTE = """\
+measured: hypervolume of the designs that are measured in whole. predicted: that of the front that
+was explored on predictions. Both in % of a box around the first such front, which stays the same;
+latency and power by their logarithms. off: median error of what was predicted of a round's designs
+before they were measured, in points of accuracy, and in %; inside: how many of them the Gaussian
+processes' own 90 % intervals hold; what was known before does not count. Clocks of engines that
+were placed and routed are known beforehand."""
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a round's row as the verb prints it, under HEADS."""
+    off = [math.nan if (x := row[f"{name}_off"]) is None else x for name in QUANTITIES]
+    inside = [f"{row[f'{name}_inside']}/{row[f'{name}_new']}" for name in QUANTITIES]
+    cells = [
+        str(row["round"]), str(row["designs"]), f"{row['measured']:.2f}",
+        f"{row['predicted']:.2f}", "|", *(f"{x:.3g}" if x == x else "-" for x in off), "|", *inside,
+    ]  # fmt: skip
+    return " ".join(f"{cell:>{len(head)}}" for cell, head in zip(cells, HEADS.split(), strict=True))
+
+
+def improve(
+    study: Annotated[
+        Path, typer.Option("--study", "-s", envvar="CODESIGN_STUDY", help="The study's folder.")
+    ] = Path("study"),
+    budget: Annotated[int, typer.Option(help="Designs to measure in all rounds.")] = 40,
+    rounds: Annotated[int, typer.Option(help="To spend the budget in.")] = 4,
+    device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
+    max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
+    max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
+    max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
+    max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Probability with which explored designs keep to these.")
+    ] = CONFIDENCE,
+    generations: Annotated[int, typer.Option(help="Of 1000 designs each, a device.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    chart: Annotated[
+        Path | None, typer.Option(help="Picture of the front moving: .html, .png or .svg.")
+    ] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option("--data-folder", help="Where the data set's files are.")
+    ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
+    ] = False,
+) -> None:
+    """Measure the designs by which the front is expected to grow most, and fit anew, in rounds.
+
+    The budget counts designs that were chosen with these options: for each, the accuracy of its
+    architecture and its hardware figures, if they are not known. Killed, the same command goes on;
+    with a larger budget it measures as many more.
+    """
+    opened = open_study(study)
+    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
+    asked = Constraints(*bounds, confidence)
+    names = device or list(opened.devices)
+    for name in names:
+        opened.device(name)
+    integer("--budget", budget, 1, MOST)
+    integer("--rounds", rounds, 1, MOST)
+    integer("--generations", generations, 1, 10_000)
+    integer("--seed", seed, 0, 2**31 - 1)
+    if chart is not None:
+        from . import report
+
+        report.picture_kind(chart)  # before hours of measuring
+    subnets = meters.Accuracy(opened, data_folder, download)
+    work = Improvement(opened, names, asked, seed, generations, subnets)
+    print(HEADS)
+    for row in work.campaign.rounds:
+        print(line(row))
+    for row in work.run(budget, rounds):
+        print(line(row), flush=True)
+    print(NOTE)
+    print(f"{sources(work.campaign)}. Accuracy is measured on validation images.")
+    if len(work.campaign.designs) < budget:
+        print(f"No design is left to choose after {len(work.campaign.designs)}.")
+    if chart is not None:
+        report.save_picture(picture(work.campaign), chart)
+        print(f"Wrote {chart}.")
+
+
+def picture(campaign: Campaign) -> "alt.HConcatChart":
+    """The front of measured designs after each round, and how its hypervolume grew.
+
+    Lines are the best accuracy at a latency, at any power. At least round 0 must be through.
+    """
+    from . import charts
+    from .charts import alt
+
+    designs = pd.DataFrame(campaign.designs, columns=columns())
+    designs = designs[designs["round"] < len(campaign.rounds)]
+    points = designs[["round", *TEXTS]].assign(
+        **{name: designs[f"{name}_value"].astype(float) for name in QUANTITIES}
+    )
+    start = pd.DataFrame(campaign.start, columns=[*QUANTITIES]).assign(round=0)
+    slowest = max(points["latency_ms"].max(), start["latency_ms"].max())
+    steps = []
+    for i in range(len(campaign.rounds)):
+        there = pd.concat([start, points[points["round"] <= i]])
+        there = there.sort_values(["latency_ms", "accuracy"], ascending=[True, False])
+        best = there[there["accuracy"] > there["accuracy"].cummax().shift(fill_value=-1.0)]
+        end = pd.DataFrame({"latency_ms": [slowest], "accuracy": [best["accuracy"].max()]})
+        steps.append(pd.concat([best[["latency_ms", "accuracy"]], end]).assign(round=i))
+    colour = alt.Color("round:O", title="Round", scale=alt.Scale(scheme="viridis", reverse=True))
+    x = alt.X(
+        "latency_ms:Q", title=charts.TITLES["latency_ms"], scale=alt.Scale(type="log", nice=False)
+    )
+    y = alt.Y("accuracy:Q", title=charts.TITLES["accuracy"], scale=alt.Scale(zero=False))
+    lines = alt.Chart(pd.concat(steps)).mark_line(interpolate="step-after", strokeWidth=1.5)
+    marks = alt.Chart(points).mark_circle(size=45, opacity=0.9)
+    tips = [f"{name}:N" for name in TEXTS] + [charts.tip(name) for name in QUANTITIES]
+    moving = alt.LayerChart(layer=[lines.encode(x, y, colour),
+                                   marks.encode(x, y, colour, tooltip=tips)])  # fmt: skip
+    rows = pd.DataFrame(campaign.rounds).melt("designs", ["measured", "predicted"], "front", "box")
+    kinds = alt.Scale(domain=["measured", "predicted"], range=[charts.COMPUTE, charts.WEIGHTS])
+    grown: alt.Chart = (
+        alt.Chart(rows)
+        .mark_line(point=True)
+        .encode(
+            alt.X("designs:Q", title="Designs chosen and measured"),
+            alt.Y("box:Q", title="Hypervolume (% of the box)", scale=alt.Scale(zero=False)),
+            alt.Color("front:N", title="Front", scale=kinds),
+        )
+    )
+    titles = (
+        alt.TitleParams("The front moves", subtitle=[sources(campaign), "Lines: at any power"]),
+        alt.TitleParams("Hypervolume", subtitle=["Measured designs,", "and the predicted front"]),
+    )
+    wide = (charts.WIDTH, charts.WIDTH // 2)
+    parts = [
+        chart.properties(title=title, width=width, height=300)
+        for chart, title, width in zip((moving, grown), titles, wide, strict=True)
+    ]
+    both: alt.HConcatChart = alt.hconcat(*parts).resolve_scale(color="independent")
+    told = f"The front of measured designs in {len(campaign.rounds) - 1} rounds."
+    return both.properties(description=told)
+
+
+def sources(campaign: Campaign) -> str:
+    """Say where the figures of a campaign's devices come from."""
+    kinds: dict[str, list[str]] = {"measured, power modelled": [], "hardware modelled": []}
+    for name in campaign.asked["devices"]:
+        simulated = campaign.asked["methods"][name] == SIMULATION
+        kinds[[*kinds][not simulated]].append(name)
+    return "; ".join(f"{', '.join(names)}: {kind}" for kind, names in kinds.items() if names)

@@ -1,0 +1,226 @@
+"""A table of one's own: from any CSV file to the inputs and the target of a surrogate.
+
+What is decided for the user, such as which columns enter, is told in a note; what cannot be
+decided is refused in one sentence.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .errors import InputError, shown
+from .kernel import Floats
+
+LEVELS = 20  # values of a text column that get a column of their own
+WIDE = 10.0  # a positive column that spans this factor enters by its logarithm
+LEAKS = 0.995  # correlation with the target from which a feature is pointed out
+SIZE = 1e-100, 1e100  # of numbers other than 0, so that squares and ratios stay finite
+_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+
+
+@dataclass
+class Problem:
+    """Inputs X (n, d) of a table's usable rows, its target y (n,), the prior's column of X."""
+
+    X: Floats
+    y: Floats
+    prior: int | None = None
+    features: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    positive: bool = True  # target and prior have logarithms
+    plain: Floats | None = None  # X for a target that is not logged, if another
+
+    def inputs(self, log: bool) -> Floats:
+        """What enters the surrogate, (n, d): with `log` it takes the logarithms itself."""
+        return self.X if log or self.plain is None else self.plain
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file (comma, semicolon or tab) as texts, missing cells as "". Raises InputError.
+
+    Rows without any value, and rows that are the same as another in all columns, stay.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            head = file.readline()
+        separator = max(",;\t", key=head.count)
+        frame = pd.read_csv(
+            path, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False,
+            sep=separator, encoding="utf-8-sig", low_memory=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a text in UTF-8, but must be a CSV table.") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{path} is empty, but must be a CSV table with a header.") from None
+    except (pd.errors.ParserError, ValueError) as error:
+        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if found is None:
+            raise InputError(f"{path} is damaged or no CSV table.") from None
+        wide, line, here = found.groups()
+        raise InputError(
+            f"line {line} of {path} has {here} fields, but must have {wide} as the header has."
+        ) from None
+    frame = frame.fillna("").map(str.strip)
+    names = [name or f"column {i}" for i, name in enumerate(frame.iloc[0], start=1)]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path} has more than one column {shown(name)}, but must have one.")
+    frame = frame.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
+    return frame.mask(frame.map(str.lower).isin(_MISSING), "")
+
+
+def prepare(
+    frame: pd.DataFrame,
+    path: Path,
+    target: str,
+    prior: str | None = None,
+    features: Sequence[str] | None = None,
+) -> Problem:
+    """Turn a table of `read_table` into numbers. Raises InputError.
+
+    Left out, each with a note: rows that repeat another or lack a value, columns that are constant,
+    mostly missing or name the row. A text column becomes one of 0 and 1 for each of its values.
+    """
+    notes: list[str] = []
+    named = [("--target", target), *([] if prior is None else [("--prior", prior)])]
+    named += [("--features", name) for name in features or ()]
+    for option, name in named:
+        if name not in frame:
+            there = ", ".join(frame.columns[:12]) + ", ..." * (len(frame.columns) > 12)
+            raise InputError(f"{option} is {shown(name)}, but must be a column of {path}: {there}.")
+        if name == target and option != "--target":
+            raise InputError(f"{option} names the target {shown(target)}, but must not.")
+    if features is not None and len({*features}) < len(features):
+        raise InputError(f"--features is {shown(','.join(features))}, but must name a column once.")
+    used = list(frame.columns if features is None else features)
+    used = [name for name in used if name not in (target, prior)]
+    whole = frame.loc[(frame != "").any(axis="columns")]
+    whole = whole[whole[target] != ""]
+    if len(whole) < len(frame):
+        notes.append(f"{_rows(len(frame) - len(whole))} left out: {target} is missing")
+    again = whole.duplicated()
+    if again.any():
+        notes.append(f"{_rows(int(again.sum()))} left out, the same as another in all columns")
+    whole = whole[~again]
+    if features is None:
+        used = _worth_using(whole, used, notes)
+    gaps = (whole[[*used, *([] if prior is None else [prior])]] == "").sum()
+    gaps = gaps[gaps > 0]
+    if len(gaps):
+        before = len(whole)
+        whole = whole[(whole[gaps.index] != "").all(axis="columns")]
+        missing = ", ".join(f"{name} ({count:,})" for name, count in gaps.items())
+        notes.append(f"{_rows(before - len(whole))} left out: a value is missing in {missing}")
+    if whole.empty:
+        raise InputError(f"{path} has no row in which {target} and all that predicts it is given.")
+    y = _numbers(whole, target, "--target", path)
+    if np.ptp(y) == 0:
+        raise InputError(f"target {shown(target)} is {y[0]:g} in all rows, but must vary.")
+    if np.ptp(y) < 1e-9 * np.abs(y).max():
+        raise InputError(
+            f"target {shown(target)} varies by {np.ptp(y):g} about {y[0]:g}, but must vary by more."
+        )
+    problem = Problem(np.empty((len(y), 0)), y, notes=notes, positive=bool((y > 0).all()))
+    blocks: list[Floats] = []
+    wide: list[bool] = []
+    if prior is not None:
+        estimate = _numbers(whole, prior, "--prior", path)
+        if np.ptp(estimate) == 0:
+            raise InputError(f"prior {shown(prior)} is {estimate[0]:g} in all rows, but must vary.")
+        if problem.positive and (estimate <= 0).any():
+            problem.positive = False
+            notes.append(f"prior {prior} is {estimate.min():g} in a row, so no logarithm is taken")
+        problem.prior = 0
+        blocks.append(estimate[:, None])
+        wide.append(False)
+    columns = [_encoded(whole, name, path, notes) for name in used]
+    problem.features = [name for name, each in zip(used, columns, strict=True) if each is not None]
+    for each in columns:
+        if each is not None:
+            blocks.append(each)
+            wide.append(each.min() > 0 and each.max() / each.min() >= WIDE)
+    if not blocks:
+        raise InputError(f"{path} has no column left that could predict {shown(target)}.")
+    problem.X = np.hstack(blocks)
+    if any(wide):
+        logged = [
+            np.log(each) if is_wide else each for each, is_wide in zip(blocks, wide, strict=True)
+        ]
+        problem.plain = np.hstack(logged)
+    prefix = f"prior: {prior}; " if prior is not None else ""
+    notes.insert(0, f"{prefix}features: {', '.join(problem.features) or 'none'}")
+    for name, each in zip(used, columns, strict=True):
+        if (
+            each is not None
+            and each.shape[1] == 1
+            and np.ptp(each) > 0
+            and abs(np.corrcoef(each[:, 0], y)[0, 1]) > LEAKS
+        ):
+            notes.append(f"{name} all but equals {target}: leave it out if it is not known before")
+    return problem
+
+
+def _worth_using(frame: pd.DataFrame, names: list[str], notes: list[str]) -> list[str]:
+    """Columns that nobody named are left out where they are empty or only count the rows."""
+    kept = []
+    for name in names:
+        cells = frame[name]
+        gaps = int((cells == "").sum())
+        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+        counts = len(cells) > 1 and np.array_equal(numbers, numbers[0] + np.arange(len(cells)))
+        if 2 * gaps > len(cells):
+            notes.append(f"{name} left out: it is missing in {gaps:,} of {len(cells):,} rows")
+        elif counts and len(names) > 1:
+            notes.append(f"{name} left out: it counts the rows; --features can name it")
+        else:
+            kept.append(name)
+    return kept
+
+
+def _numbers(frame: pd.DataFrame, name: str, option: str, path: Path) -> Floats:
+    """Return a column (n,) that has to hold numbers. Raises InputError."""
+    cells = frame[name]
+    values = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=np.float64)
+    size = np.abs(values)
+    bad = np.flatnonzero(~((size == 0) | ((size >= SIZE[0]) & (size <= SIZE[1]))))
+    if len(bad):
+        raise InputError(
+            f"{option} {shown(name)} is {shown(str(cells.iloc[bad[0]]))} in row "
+            f"{cells.index[bad[0]] + 1} of {path}, but must be a number (0, or {SIZE[0]:g} to "
+            f"{SIZE[1]:g} in size)."
+        )
+    return np.asarray(values)
+
+
+def _encoded(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> Floats | None:
+    """Return the columns (n, k) in which a feature enters; None if it is left out."""
+    cells = frame[name]
+    levels = cells.value_counts()
+    if len(levels) == 1:
+        notes.append(f"{name} left out: it is {shown(str(cells.iloc[0]))} in all rows")
+        return None
+    numeric = float(pd.to_numeric(cells, errors="coerce").notna().mean())
+    if numeric > 0.5:  # a text among numbers is a slip, no category
+        values = _numbers(frame, name, "feature", path)
+        return values[:, None]
+    if 2 * len(levels) > len(cells):
+        notes.append(f"{name} left out: it names {len(levels):,} of {len(cells):,} rows")
+        return None
+    # Ties are broken by the text, so that the order of rows does not matter.
+    often = sorted(levels.index, key=lambda level: (-levels[level], level))[:LEVELS]
+    if len(levels) > LEVELS:
+        notes.append(
+            f"{name} has {len(levels):,} values: the {LEVELS} most frequent are told apart"
+        )
+    often = often[:1] if len(levels) == 2 else often
+    return np.column_stack([cells == level for level in often]).astype(np.float64)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -1,0 +1,288 @@
+"""Rounds of improvement: what is measured, kept, counted, and gone on with after a kill."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from codesign_kernel import campaign, measure, meters, routed
+from codesign_kernel.campaign import Campaign, Improvement
+from codesign_kernel.constraints import Constraints
+from codesign_kernel.errors import InputError
+from codesign_kernel.predict import QUANTITIES
+from codesign_kernel.store import Key
+from codesign_kernel.study import Study
+
+SMALL, LARGE = tiny.DEVICES
+BUDGET, ROUNDS = 5, 2  # rounds of three and two
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.quick_fit(monkeypatch)
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
+    """A study that a test may change."""
+    return tiny.study(tmp_path_factory, tmp_path / "digits")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study that was improved without a break."""
+    study = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("campaign") / "digits")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.quick_fit(patch)
+        improvement(study).run_all()
+    return study
+
+
+class Whole(Improvement):
+    """An improvement that is run to its end."""
+
+    def run_all(self, budget: int = BUDGET, rounds: int = ROUNDS) -> list[dict[str, Any]]:
+        return list(self.run(budget, rounds))
+
+
+def improvement(study: Study, bounds: Constraints = Constraints(), seed: int = 0) -> Whole:  # noqa: B008
+    return Whole(study, [LARGE], bounds, seed, 3, meters.Accuracy(study))
+
+
+def kept(study: Study) -> Campaign:
+    (found,) = campaign.load(study)
+    return found
+
+
+def test_the_budget_is_the_number_of_designs_measured(
+    made: Study, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    before = tiny.study(tmp_path_factory, tmp_path / "before").store.rows()
+    found, after = kept(made), made.store.rows()
+    keys = [(d["architecture"], d["accelerator"], d["device"]) for d in found.designs]
+    assert len({*keys}) == len(keys) == BUDGET
+    assert [design["round"] for design in found.designs] == [1, 1, 1, 2, 2]
+    assert [row["designs"] for row in found.rounds] == [0, 3, 5]
+    # What came to the store is those designs and no more.
+    new = after.iloc[len(before) :]
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before, check_dtype=False)
+    hardware = new[new["accelerator"] != ""]
+    texts = hardware[["architecture", "accelerator", "device"]]
+    assert {*texts.itertuples(index=False, name=None)} == {*keys}
+    accuracy = new[new["accelerator"] == ""]["architecture"]
+    assert {*accuracy} == {d["architecture"] for d in found.designs if d["accuracy_new"]}
+    assert len(accuracy) == sum(d["accuracy_new"] for d in found.designs)
+    assert all(d["hardware_new"] for d in found.designs)
+
+
+def test_figures_are_those_of_the_store_and_counted_before_they_were_learnt(made: Study) -> None:
+    found, rows = kept(made), made.store.rows()
+    accuracy = rows[rows["accelerator"] == ""].set_index("architecture")["accuracy"]
+    hardware = rows.set_index(["architecture", "accelerator", "device"])
+    for design in found.designs:
+        key = (design["architecture"], design["accelerator"], design["device"])
+        assert design["accuracy_value"] == accuracy[key[0]]
+        assert design["latency_ms_value"] == hardware.loc[[key], "latency_ms"].iloc[0]
+        for name in QUANTITIES:
+            assert design[f"{name}_low"] <= design[name] <= design[f"{name}_high"]
+    for row in found.rounds[1:]:
+        part = [d for d in found.designs if d["round"] == row["round"]]
+        for name in QUANTITIES:
+            new = "accuracy_new" if name == "accuracy" else "hardware_new"
+            seen = pd.DataFrame([d for d in part if d[new]])
+            if seen.empty:  # all architectures of a round may be known
+                assert [row[f"{name}_{count}"] for count in ("off", "inside", "new")] == [None, 0, 0]
+                continue
+            off = (seen[name] - seen[f"{name}_value"]).abs()
+            if name != "accuracy":
+                off = 100 * off / seen[f"{name}_value"]
+            held = seen[f"{name}_value"].between(seen[f"{name}_low"], seen[f"{name}_high"])
+            counts = [row[f"{name}_{count}"] for count in ("off", "inside", "new")]
+            assert counts == [pytest.approx(off.median()), held.sum(), len(seen)]
+    volumes = [row["measured"] for row in found.rounds]
+    assert volumes == sorted(volumes)  # what is measured stays measured
+    assert volumes[-1] > volumes[0]
+
+
+def test_once_spent_the_same_command_changes_nothing(made: Study) -> None:
+    before = tiny.contents(made.root)
+    assert improvement(made).run_all() == []
+    assert tiny.contents(made.root) == before
+
+
+def test_a_larger_budget_goes_on(own: Study) -> None:
+    assert [row["designs"] for row in improvement(own).run_all(2, 1)] == [0, 2]
+    first = kept(own)
+    assert [row["designs"] for row in improvement(own).run_all(4, 2)] == [4]
+    found = kept(own)
+    assert found.box == first.box
+    assert found.rounds[:2] == first.rounds
+    assert found.designs[:2] == first.designs
+
+
+def test_other_options_start_anew_and_measure_nothing_twice(own: Study) -> None:
+    improvement(own).run_all(2, 1)
+    bounds = Constraints(max_latency_ms=1.0, max_dsp=30)
+    improvement(own, bounds).run_all(2, 1)
+    first, second = campaign.load(own)
+    keys = [(d["architecture"], d["accelerator"]) for c in (first, second) for d in c.designs]
+    assert len({*keys}) == 4
+    assert second.asked["max_latency_ms"] == 1.0
+    assert second.box["high"][1] <= 0  # the logarithm of the bound
+    rows = own.store.rows()
+    rows = rows[rows["architecture"].isin([d["architecture"] for d in second.designs])]
+    used = {d["accelerator"] for d in second.designs}
+    assert (rows[rows["accelerator"].isin(used)]["dsp"] <= 30).all()
+
+
+def breaking(function: Callable[..., Any], turn: int, after: bool) -> Callable[..., Any]:
+    """A function that is killed at its `turn`-th call, before or after its work."""
+    calls: list[int] = []
+
+    def call(*arguments: Any) -> Any:
+        calls.append(0)
+        if len(calls) == turn and not after:
+            raise KeyboardInterrupt
+        result = function(*arguments)
+        if len(calls) == turn:
+            raise KeyboardInterrupt
+        return result
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "turn", "after"),
+    [
+        (campaign, "save", 1, True),  # the start
+        (campaign, "save", 2, False),  # what the first round chose
+        (campaign, "save", 2, True),
+        (meters.Closed, "measure", 2, True),  # amid a round
+        (campaign, "save", 3, False),  # the first round is through
+        (measure, "fitted", 3, True),
+        (measure, "fit", 1, True),
+    ],
+)
+def test_killed_at_any_moment_it_ends_as_without(
+    made: Study, own: Study, module: Any, name: str, turn: int, after: bool
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, breaking(getattr(module, name), turn, after))
+        with pytest.raises(KeyboardInterrupt):
+            improvement(own).run_all()
+    improvement(own).run_all()
+    assert kept(own) == kept(made)
+    rows = [study.store.rows() for study in (own, made)]
+    pd.testing.assert_frame_equal(*rows)
+    for file in ("predictors.safetensors", "fit.json"):
+        assert (own.root / file).read_bytes() == (made.root / file).read_bytes()
+
+
+def test_the_report_counts_only_what_was_drawn(made: Study, own: Study) -> None:
+    before, after = measure.fit(own), made.fit_report()
+    assert (before.pop("chosen") == 0).all()
+    chosen = after.pop("chosen")
+    designs = kept(made).designs
+    sizes = {"": sum(d["accuracy_new"] for d in designs), LARGE: BUDGET, SMALL: 0}
+    assert chosen.tolist() == [sizes[device] for device in after["device"]]
+    # Left-out errors are of processes that have learnt more; all others are as they were.
+    loo = [table.pop("LOO MAE") for table in (before, after)]
+    pd.testing.assert_frame_equal(before, after, check_dtype=False)
+    assert not np.allclose(*(column.dropna() for column in loo))
+    learnt = made.predictors()
+    assert len(learnt.accuracy.to_arrays()[0]["y"]) == tiny.ARCHITECTURES + sizes[""]
+    assert len(learnt.hardware["power_w", LARGE].to_arrays()[0]["y"]) == tiny.DESIGNS + BUDGET
+
+
+def test_a_report_of_too_few_that_were_drawn_is_refused(own: Study) -> None:
+    improvement(own).run_all(2, 1)
+    content = json.loads((own.root / campaign.CHOSEN).read_text())
+    rows = measure.rows(own, "accuracy")["architecture"]
+    designs = content["campaigns"][0]["designs"]
+    designs += [designs[0] | {"architecture": text, "accuracy_new": True} for text in rows[:15]]
+    (own.root / campaign.CHOSEN).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"accuracy was measured for \d designs that `improve` di"):
+        measure.fit(own)
+
+
+class Routed(meters.Closed):
+    """The closed form, in place of simulations that take minutes to compile."""
+
+    def __init__(self, _: meters.Accuracy, study: Study) -> None:
+        super().__init__(study, "measured", meters.SIMULATION)
+
+
+def test_simulated_devices_are_improved_on_engines_that_were_routed(
+    own: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "Simulated", Routed)
+    monkeypatch.setattr(measure, "build_many", lambda shapes, workers: None)
+    keys = [key for key in measure.plan(own, 10, 15)[1] if key[2] == LARGE]
+    measure.measure(own, Routed(meters.Accuracy(own), own), keys, "x")
+    work = improvement(own)
+    engines = {str(engine) for engine in routed.engines(own.device(LARGE))}
+    assert {str(engine) for engine in work.engines[LARGE]} == engines
+    work.run_all(3, 1)
+    used: set[Key] = {(d["architecture"], d["accelerator"], LARGE) for d in kept(own).designs}
+    assert {key[1] for key in used} <= engines
+    assert used <= own.store.keys(meters.SIMULATION)
+    assert kept(own).asked["methods"][LARGE] == meters.SIMULATION
+
+
+def test_measurements_that_it_cannot_make_are_refused(own: Study) -> None:
+    class Board(meters.Closed):
+        pass
+
+    keys = [key for key in measure.plan(own, 10, 15)[1] if key[2] == LARGE]
+    measure.measure(own, Board(own, "measured", "a board"), keys, "x")
+    with pytest.raises(InputError, match="latency_ms on ecp5-85f of this study is by 'a board'"):
+        improvement(own)
+
+
+def test_no_design_within_the_bounds_is_said_in_one_sentence(own: Study) -> None:
+    with pytest.raises(InputError, match="no design keeps to all constraints") as raised:
+        improvement(own, Constraints(min_accuracy=99.9)).run_all(2, 1)
+    tiny.assert_one_sentence(str(raised.value))
+    assert not (own.root / campaign.CHOSEN).exists()
+
+
+def damages(content: dict[str, Any]) -> list[Any]:
+    part = content["campaigns"][0]
+    whole = Campaign(**part)
+    parts: list[Any] = [
+        part | {"more": 1},
+        part | {"asked": []},
+        part | {"box": {"low": [0, 0, 0]}},
+        part | {"box": {"low": [0, 0, "x"], "high": [1, 1, 1]}},
+        part | {"start": [["a", 1, 2]]},
+        part | {"rounds": [*whole.rounds[:1], {"round": 1}]},
+        part | {"rounds": [whole.rounds[0] | {"measured": None}]},
+        part | {"designs": [whole.designs[0] | {"accuracy_value": None}]},
+        part | {"designs": [whole.designs[0] | {"architecture": 3}]},
+        part | {"designs": [{"round": 1}]},
+        part | {"designs": 3},
+    ]
+    return [{"version": "1", "campaigns": [part]} for part in parts] + [
+        {}, {"version": "1", "campaigns": 3}, {"version": "1", "campaigns": [3]},
+    ]  # fmt: skip
+
+
+def test_a_damaged_file_is_refused(made: Study) -> None:
+    path = made.root / campaign.CHOSEN
+    content = path.read_bytes()
+    try:
+        for damage in damages(json.loads(content)):
+            path.write_text(json.dumps(damage))
+            with pytest.raises(InputError) as raised:
+                campaign.load(made)
+            tiny.assert_one_sentence(str(raised.value))
+        path.write_text('{"version": "1", "campaigns": [{"designs": [{}]}]}')
+        with pytest.raises(InputError, match="is damaged: it holds no designs that were chosen"):
+            measure.chosen(made)
+    finally:
+        path.write_bytes(content)

@@ -1,0 +1,119 @@
+"""Networks by hand beside the method's: figures on an engine, ratios, and the chart."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from codesign_kernel import charts, compare, cost
+from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
+from codesign_kernel.errors import InputError
+from codesign_kernel.network_cost import layer_costs
+from codesign_kernel.networks import load_network
+from codesign_kernel.space import load_space
+from codesign_kernel.workload import layers_of, totals
+
+ENGINE, DEVICE = Accelerator.parse("64x64x1w1024f1024"), load_device("arria10-gx1150")
+IMAGENET = load_space("imagenet")
+
+
+def test_networks_on_an_engine_are_those_of_cost_layer_by_layer() -> None:
+    layers = load_network("resnet101").layers
+    (row,) = compare.on_engine(layers, ENGINE, DEVICE).to_dict("records")
+    table = layer_costs(layers, ENGINE, DEVICE)
+    assert row["gmac"] == pytest.approx(7.57, abs=0.01)
+    assert row["latency_ms"] == pytest.approx(table["time_ms"].sum())
+    peak = 64 * 64 * 200e3  # products a ms
+    assert row["utilisation"] == pytest.approx(1e11 * row["gmac"] / peak / row["latency_ms"])
+
+
+def test_networks_of_a_space_are_those_of_the_closed_form() -> None:
+    genomes = IMAGENET.sample(4, np.random.default_rng(1))
+    found = compare.on_engine(layers_of(IMAGENET, genomes), ENGINE, DEVICE)
+    figures = cost.figures(layers_of(IMAGENET, genomes), Accelerators.of([ENGINE] * 4), DEVICE)
+    assert found["latency_ms"].tolist() == figures.latency_ms.tolist()
+    assert found["energy_mj"].tolist() == figures.energy_mj.tolist()
+    assert (found["gmac"] * 1e9).tolist() == pytest.approx(totals(IMAGENET, genomes)[0])
+
+
+def test_depthwise_layers_are_run_in_blocks_that_cover_all_channels() -> None:
+    layers = load_network("mobilenetv2").layers
+    blocks = compare.blocked(layers, 64)
+    depthwise = np.asarray(layers.repeat) > 1
+    channels = (blocks.channels * blocks.repeat)[depthwise]
+    assert (channels >= np.asarray(layers.repeat)[depthwise]).all()
+    assert blocks.filters[depthwise].max() == 64
+    for name in ("filters", "channels", "kernel", "height"):
+        assert (getattr(blocks, name) == getattr(layers, name))[~depthwise].all()
+    regular = load_network("resnet101").layers
+    assert (compare.blocked(regular, 64).macs == regular.macs).all()
+
+
+def test_alike_are_alike_in_size() -> None:
+    macs = totals(IMAGENET, compare.alike(IMAGENET, 2_000_000_000, draws=500))[0]
+    assert len(macs)
+    assert (np.abs(macs / 2e9 - 1) <= 0.05).all()
+
+
+def test_published_networks_stand_above_those_of_their_size() -> None:
+    table = compare.published(IMAGENET, ENGINE, DEVICE)
+    labels = table["network"].tolist()
+    for name, network in compare.PUBLISHED.items():
+        assert network.label in labels
+        assert table.loc[labels.index(network.label), "gmac"] == pytest.approx(
+            load_network(name).layers.macs.sum() / 1e9
+        )
+    assert labels[-1] == "imagenet, the smallest"  # MobileNetV2 is smaller than all of the space
+    assert table["top1"].isna().tolist() == [text.startswith("imagenet") for text in labels]
+
+
+@pytest.fixture
+def compared() -> pd.DataFrame:
+    """One network by hand of each of two kinds, and three found."""
+    rows = [("resnet", 90.0, 2.0, 1.0), ("inception", 92.0, 1.0, 1.0), ("found", 89.0, 0.5, 0.2),
+            ("found", 91.0, 1.0, 0.4), ("found", 91.5, 3.0, 2.0)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["kind", "accuracy", "latency_ms", "energy_mj"])
+    return table.assign(size="-", lowest=table["accuracy"] - 0.1, highest=table["accuracy"] + 0.1)
+
+
+def test_ratios_by_hand(compared: pd.DataFrame) -> None:
+    resnet, inception = compare.ratios(compared).to_dict("records")
+    assert (resnet["points"], resnet["speed"], resnet["energy"]) == (1.0, 2.0, 2.5)
+    assert inception["points"] == -1.0
+    assert np.isnan([inception["speed"], inception["energy"]]).all()  # none is as accurate
+
+
+def test_chart_names_kinds_units_and_sources(compared: pd.DataFrame) -> None:
+    words = charts.to_svg(compare.chart(compared, "8x8x1w32f32"))
+    for text in ("ResNet-like", "found", "Accuracy (%)", "(ms)", "measured", "8x8x1w32f32"):
+        assert text in words
+
+
+def test_designs_take_the_faster_way_of_the_engine_asked_for() -> None:
+    trained = pd.DataFrame(
+        [("mobilenet", "small", seed, epochs, value) for seed, epochs, value in
+         [(0, 20, 90.0), (1, 20, 91.0), (0, 40, 99.0)]] + [("w8k3", "-", 0, 20, 88.0)],
+        columns=["network", "size", "seed", "epochs", "test"],
+    )  # fmt: skip
+    ways = [
+        ("mobilenet", "small", "layer by layer", 9.0, "a"),
+        ("mobilenet", "small", "layer by layer, depthwise in blocks", 2.0, "a"),
+        ("mobilenet", "small", "layer by layer", 1.0, "b"),
+        ("w8k3", "-", "one program", 0.1, "a"),
+        ("w8k3", "-", "layer by layer", 0.2, "a"),
+    ]
+    names = ["network", "size", "way", "latency_ms", "accelerator"]
+    hardware = pd.DataFrame(ways, columns=names).assign(device="d")
+    found = compare.designs(trained, hardware, "a", "d").set_index("kind")
+    assert found["latency_ms"].to_dict() == {"found": 0.2, "mobilenet": 2.0}
+    assert found.loc["mobilenet", ["accuracy", "lowest", "highest"]].tolist() == [90.5, 90.0, 91.0]
+    twice = compare.convergence(trained.assign(validation=trained["test"]))
+    assert twice["gain"].tolist() == [9.0]
+
+
+def test_tables_are_read_or_named(tmp_path: Path) -> None:
+    (tmp_path / "some.csv").write_text("a,b\n1,2\n")
+    assert compare.read(tmp_path / "some.csv")["b"].tolist() == [2]
+    with pytest.raises(InputError, match=r"other\.csv cannot be read"):
+        compare.read(tmp_path / "other.csv")

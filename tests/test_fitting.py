@@ -1,0 +1,200 @@
+"""`codesign fit --table` tells how well a table is predicted, and its figures can be recomputed."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+from scipy.stats import kendalltau
+from sklearn.linear_model import RidgeCV
+from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error, r2_score
+
+from codesign_kernel import cli, fitting
+from codesign_kernel.errors import InputError
+from codesign_kernel.fitting import fit_table, logarithm
+from codesign_kernel.surrogate import Surrogate
+from codesign_kernel.table import Problem
+
+KEYS = ("mape", "mae", "r2", "kendall_tau")
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `codesign fit` in this process; return status, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["codesign", "fit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def latencies(n: int, seed: int = 0) -> pd.DataFrame:
+    """Latency of layers on engines: a product with losses, and an estimate without them."""
+    rng = np.random.default_rng(seed)
+    f, c = rng.integers(4, 129, (2, n))
+    lanes, port = rng.choice([4, 8, 16], n), rng.choice(["narrow", "wide"], n)
+    estimate = f * c / lanes**2
+    exact = np.ceil(f / lanes) * np.ceil(c / lanes) * np.where(port == "wide", 1.0, 1.2) + 5
+    names = [f"l{i}" for i in range(n)]
+    columns = {"name": names, "f": f, "c": c, "lanes": lanes, "port": port, "estimate": estimate}
+    return pd.DataFrame(columns).assign(latency=exact)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    path = tmp_path / "own.csv"
+    latencies(120).to_csv(path, index=False)
+    return path
+
+
+def test_json_has_these_keys_and_is_all_there_is_on_stdout(codesign: Command, own: Path) -> None:
+    status, out, err = codesign(
+        "--table", own, "--target", "latency", "--prior", "estimate",
+        "--features", "f, c,lanes,port", "--train", 60, "--seed", 3, "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    found = json.loads(out)
+    assert tuple(found) == (*KEYS, "coverage", "width", "n_train", "n_test", "baselines")
+    assert (found["n_train"], found["n_test"]) == (60, 60)
+    assert 0.75 < found["coverage"] <= 1
+    assert list(found["baselines"]) == [
+        "analytic estimate", "linear regression", "gradient boosting", "zero-mean Gaussian process",
+    ]  # fmt: skip
+    for figures in found["baselines"].values():
+        assert tuple(figures) == KEYS
+    for name in ("analytic estimate", "linear regression", "gradient boosting"):
+        assert found["mape"] < found["baselines"][name]["mape"]
+    assert "note: prior: estimate; features: f, c, lanes, port." in err
+    assert "note: latency is modelled by its logarithm: it is positive and spans a factor" in err
+    assert codesign(
+        "--table", own, "--target", "latency", "--prior", "estimate",
+        "--features", "f, c,lanes,port", "--train", 60, "--seed", 3, "--json",
+    )[1] == out  # fmt: skip
+
+
+def test_figures_are_those_of_predictions_made_by_hand(own: Path) -> None:
+    report = json.loads(
+        fit_table(own, "latency", "estimate", ["f", "c", "lanes"], train=60, seed=3).json()
+    )
+    table = latencies(120)
+    X, y = table[["estimate", "f", "c", "lanes"]].to_numpy(float), table["latency"].to_numpy()
+    order = np.random.default_rng(3).permutation(120)
+    train, test = np.sort(order[:60]), np.sort(order[60:])
+    model = Surrogate(prior=0, log=True).fit(X[train], y[train])
+    ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(model._z, np.log(y[train]))
+    scale = np.exp(np.mean(np.log(y[train] / X[train, 0])))
+    predicted = {
+        "": model.predict(X[test]),
+        "analytic estimate": scale * X[test, 0],
+        "linear regression": np.exp(ridge.predict(model._inputs(X[test]))),
+    }
+    for name, p in predicted.items():
+        figures = report["baselines"][name] if name else report
+        assert figures["mape"] == pytest.approx(100 * mean_absolute_percentage_error(y[test], p))
+        assert figures["mae"] == pytest.approx(mean_absolute_error(y[test], p))
+        assert figures["r2"] == pytest.approx(r2_score(y[test], p))
+        assert figures["kendall_tau"] == pytest.approx(kendalltau(y[test], p).statistic)
+    low, high = model.interval(X[test], 0.9)
+    assert report["coverage"] == pytest.approx(np.mean((low <= y[test]) & (y[test] <= high)))
+    assert report["width"] == pytest.approx(np.mean(high - low))
+
+
+def test_without_train_each_row_is_tested_once(codesign: Command, own: Path) -> None:
+    status, out, err = codesign("--table", own, "--target", "latency")
+    assert status == 0, err
+    assert "latency: trained on 108 rows, tested on 120 others." in out
+    assert "note: features: f, c, lanes, port, estimate." in err
+    assert "note: name left out: it names 120 of 120 rows." in err
+    assert "note: cross-validated in 10 folds" in err
+    assert [line.split("  ")[0] for line in out.splitlines()[2:6]] == [
+        "Gaussian process", "linear regression", "gradient boosting", "zero-mean Gaussian process",
+    ]  # fmt: skip
+    assert "held-out rows" in err  # the bar
+
+
+def test_a_long_table_is_cut_and_that_is_told(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "MOST", 50)
+    monkeypatch.setattr(fitting, "MOST_ZERO_MEAN", 40)
+    for train in (None, 80):
+        report = fit_table(own, "latency", train=train)
+        assert (report.n_train, report.n_test) == (50, 70)
+        assert "trained on 50 of 120 rows, the most that are fitted at once" in report.notes
+        assert "zero-mean Gaussian process left out: too slow for over 40 rows" in report.notes
+        assert "zero-mean Gaussian process" not in report.models.index
+
+
+def test_a_target_with_zeros_and_negative_values_has_no_logarithm(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=40)
+    table = pd.DataFrame({"a": a, "b": rng.normal(size=40), "y": np.round(a, 1)})
+    table.loc[0, "y"] = 0
+    table.to_csv(tmp_path / "own.csv", index=False)
+    report = fit_table(tmp_path / "own.csv", "y")
+    assert json.loads(report.json())["mape"] is None
+    assert "no MAPE: y is 0 in a row that was tested" in report.notes
+    assert "y is modelled as it is: it or the prior is not positive everywhere" in report.notes
+
+
+def test_what_spans_little_is_modelled_as_the_data_say() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 2))
+    line, product = 5 + 0.8 * X[:, 0] + 0.1 * rng.normal(size=80), np.exp(0.3 * X.sum(axis=1))
+    rows = np.arange(80)
+    assert not logarithm(Problem(X, line), rows)[0]
+    assert product.max() / product.min() < 10
+    log, why = logarithm(Problem(X, product), rows)
+    assert log
+    assert why.startswith("is modelled by its logarithm: the mean log density of a row left out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--target", "latency"], "--target cannot be given without --table FILE.csv"),
+        (["--train", 9, "--json"], "--train, --json cannot be given without --table FILE.csv"),
+        (["--seed", 0], "--seed cannot be given without --table"),
+        (["--table", "OWN"], "--target is missing, but must be a column of"),
+        (["--table", "OWN", "--target", "nope"], "--target is 'nope', but must be a column of"),
+        (["--table", "OWN", "--target", "name"], "--target 'name' is 'l0' in row 1 of"),
+        (
+            ["--table", "OWN", "--target", "latency", "--train", 9],
+            "--train is 9, but must be from 10",
+        ),
+        (["--table", "OWN", "--target", "latency", "--train", 119], "must be from 10 to 118"),
+        (
+            ["--table", "OWN", "--target", "latency", "--seed", -1],
+            "--seed is -1, but must be from 0",
+        ),
+        (["--table", "OWN", "--target", "latency", "--features", "latency"], "names the target"),
+        (["--table", "nope.csv", "--target", "latency"], "nope.csv cannot be read: No such file"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence(
+    codesign: Command, own: Path, arguments: list[object], words: str
+) -> None:
+    status, out, err = codesign(*(own if word == "OWN" else word for word in arguments))
+    assert (status, out) == (1, "")
+    assert err.count("\n") == 1
+    tiny.assert_one_sentence(err.rstrip("\n"))
+    assert words in err
+
+
+def test_too_few_rows_are_refused(tmp_path: Path) -> None:
+    latencies(11).to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(InputError, match="has 11 rows that can be used, but at least 12"):
+        fit_table(tmp_path / "own.csv", "latency", features=["f"])
+
+
+def test_a_target_that_hardly_varies_asks_for_other_rows(tmp_path: Path) -> None:
+    table = latencies(40).assign(latency=[1.0] * 39 + [2.0])
+    table.to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(InputError, match="in all 10 training rows, but must vary: choose"):
+        fit_table(tmp_path / "own.csv", "latency", train=10)
