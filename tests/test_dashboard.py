@@ -24,6 +24,7 @@ from codesign_kernel.design import Design
 from codesign_kernel.explore import SIGNS, Designs
 from codesign_kernel.pareto import front
 from codesign_kernel.study import Study, open_study
+from codesign_kernel.widgets import bundle
 
 WAIT = 120_000  # ms; a busy machine is no defect of the page
 ARGUMENTS = [
@@ -357,6 +358,7 @@ def test_a_study_that_cannot_be_read_is_a_sentence_on_the_page(
 
 
 def test_page_loads_neither_torch_nor_the_surrogates(study: Study) -> None:
+    bundle()  # what draws the picture is made once, by `codesign page` before it serves
     code = (
         "import sys; from codesign_kernel import dashboard; dashboard.show();"
         "print(*{'torch', 'sklearn', 'scipy', 'vl_convert', 'voila'} & set(sys.modules))"
