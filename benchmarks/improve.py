@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from method import Pair, Scale, fitted, places_of
+from method import Pair, Scale, fitted, known_of, pairs_of, places_of
 from tqdm.auto import tqdm
 
 from codesign_kernel import explore, pareto
@@ -28,11 +28,10 @@ from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.evolve import crowding
 from codesign_kernel.files import write_text
-from codesign_kernel.improve import Box, Known, choose
+from codesign_kernel.improve import Box, choose
 from codesign_kernel.measure import stratified
 from codesign_kernel.predict import QUANTITIES
-from codesign_kernel.space import Architecture, load_space
-from codesign_kernel.store import Key
+from codesign_kernel.space import load_space
 from codesign_kernel.truth import SIGNS, Truth, load
 
 START, BUDGET = 40, 40  # designs
@@ -48,28 +47,6 @@ def drawn(truth: Truth, n: int, engines: np.ndarray, rng: np.random.Generator) -
     draws = np.where(runs, rng.random(runs.shape), -1.0)
     kept = runs.any(axis=0)
     return np.column_stack([engines[draws.argmax(axis=0)], architectures])[kept]
-
-
-def key_of(truth: Truth, pair: np.ndarray) -> Key:
-    """Return a design as the store names it."""
-    architecture = truth.space.decode(truth.genomes[pair[1]])
-    return str(architecture), str(truth.engines[pair[0]]), truth.device.name
-
-
-def pairs_of(truth: Truth, keys: list[Key]) -> Pair:
-    """Return designs of the store as those of the truth, (n, 2)."""
-    names = [str(engine) for engine in truth.engines]
-    genomes = np.stack([truth.space.encode(Architecture.parse(key[0])) for key in keys])
-    return np.column_stack([[names.index(key[1]) for key in keys], places_of(truth, genomes)])
-
-
-def known_of(truth: Truth, pairs: Pair) -> Known:
-    """Return what is known of designs that were measured."""
-    known = Known()
-    for pair, (accuracy, latency, power) in zip(pairs, truth.figures(*pairs.T), strict=True):
-        key = key_of(truth, pair)
-        known.accuracy[key[0]], known.hardware[key] = float(accuracy), (latency, power)
-    return known
 
 
 def searched(truth: Truth, pairs: Pair, rounds: int, spread: bool) -> list[Pair]:

@@ -1,7 +1,8 @@
 """The method beside other ways to spend the same measurements, held to the whole truth.
 
     pip install '.[benchmarks]'
-    python benchmarks/method.py data/truth/digits benchmarks/method.csv > benchmarks/method.md
+    cd benchmarks
+    python method.py ../data/truth/digits method.csv method.svg > method.md
 
 Of a space whose every design was measured (benchmarks/truth.py): each way may measure the accuracy
 of BUDGET architectures and simulate as many designs, on engines that were placed and routed. What
@@ -22,10 +23,12 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from codesign_kernel import pareto
+from codesign_kernel import charts, pareto
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.evolve import crowding
+from codesign_kernel.explore import Designs
 from codesign_kernel.files import write_text
+from codesign_kernel.improve import Box, Known, choose
 from codesign_kernel.measure import stratified
 from codesign_kernel.predict import (
     QUANTITIES,
@@ -35,13 +38,15 @@ from codesign_kernel.predict import (
     hardware_features,
     hardware_surrogate,
 )
-from codesign_kernel.space import load_space
+from codesign_kernel.space import Architecture, load_space
+from codesign_kernel.store import Key
 from codesign_kernel.truth import SIGNS, Truth, load
 from codesign_kernel.workload import layers_of
 
 BUDGET = 100  # accuracies, and designs simulated
 FIRST = 70  # of them, where the rest is spent on what is predicted
-BATCH = 10  # designs that the Bayesian optimisation chooses at a time
+START = 40  # of them, where the rest is chosen in rounds
+BATCH = 10  # designs that are chosen at a time
 POOL = 1000  # random designs that it chooses from
 Pair = np.ndarray  # (n, 2): an engine and an architecture of the truth
 
@@ -77,17 +82,47 @@ def fitted(truth: Truth, architectures: np.ndarray, pairs: Pair) -> Predictors:
     return found
 
 
-def predicted_front(truth: Truth, predictors: Predictors) -> tuple[Pair, np.ndarray]:
-    """Return the front of all designs, exhaustively, and their predictions signed, (n, 3)."""
+def key_of(truth: Truth, pair: np.ndarray) -> Key:
+    """Return a design as the store names it."""
+    architecture = truth.space.decode(truth.genomes[pair[1]])
+    return str(architecture), str(truth.engines[pair[0]]), truth.device.name
+
+
+def pairs_of(truth: Truth, keys: list[Key]) -> Pair:
+    """Return designs of the store as those of the truth, (n, 2)."""
+    names = [str(engine) for engine in truth.engines]
+    genomes = np.stack([truth.space.encode(Architecture.parse(key[0])) for key in keys])
+    return np.column_stack([[names.index(key[1]) for key in keys], places_of(truth, genomes)])
+
+
+def known_of(truth: Truth, pairs: Pair) -> Known:
+    """Return what is known of designs that were measured."""
+    known = Known()
+    for pair, (accuracy, latency, power) in zip(pairs, truth.figures(*pairs.T), strict=True):
+        key = key_of(truth, pair)
+        known.accuracy[key[0]], known.hardware[key] = float(accuracy), (latency, power)
+    return known
+
+
+def predicted(truth: Truth, predictors: Predictors) -> tuple[Pair, Designs]:
+    """Return all designs that can run, with their predictions."""
     engine, architecture = np.nonzero(np.isfinite(truth.latency_ms))
-    acc, points = Accelerators.of(truth.engines)[engine], []
+    acc, parts = Accelerators.of(truth.engines)[engine], []
     for part in np.array_split(np.arange(len(engine)), -(-len(engine) // 20_000)):
         which, inverse = np.unique(architecture[part], return_inverse=True)
-        means, *_ = predictors.figures(truth.genomes[which], acc[part], truth.device.name, inverse)
-        points.append(means * SIGNS)
-    signed = np.concatenate(points)
+        asked = truth.genomes[which], acc[part], truth.device.name, inverse
+        parts.append(predictors.figures(*asked))
+    means, low, high = (np.concatenate(side) for side in zip(*parts, strict=True))
+    pairs = np.column_stack([engine, architecture])
+    return pairs, Designs(truth.device.name, truth.genomes[architecture], acc, means, low, high)
+
+
+def predicted_front(truth: Truth, predictors: Predictors) -> tuple[Pair, np.ndarray]:
+    """Return the front of all designs, exhaustively, and their predictions signed, (n, 3)."""
+    pairs, designs = predicted(truth, predictors)
+    signed = designs.means * SIGNS
     best = np.flatnonzero(pareto.front(signed))
-    return np.column_stack([engine, architecture])[best], signed[best]
+    return pairs[best], signed[best]
 
 
 def ours(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
@@ -111,6 +146,31 @@ def ours_within(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
         lonely = crowding(points[kept], np.zeros(len(kept), np.int64))
         kept = np.delete(kept, lonely.argmin())
     return np.concatenate([pairs, front[kept]]), pairs
+
+
+def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
+    """Measure START spread designs, then BATCH at a time those that `codesign improve` chooses;
+    propose the front of predictions, and of what was measured."""
+    architectures = places_of(truth, stratified(truth.space, START, rng))
+    engines = rng.integers(0, len(truth.engines), START)
+    pairs = np.column_stack([engines, architectures])
+    pairs = pairs[np.isfinite(truth.latency_ms[engines, architectures])]
+    box = None
+    while True:
+        known = np.unique(pairs[:, 1])
+        predictors = fitted(truth, known, pairs)
+        all_pairs, designs = predicted(truth, predictors)
+        if len(pairs) >= BUDGET:
+            break
+        best = pareto.front(designs.means * SIGNS)
+        box = box or Box.of(designs.means[best])
+        some = min(BATCH, BUDGET - len(pairs))
+        keys = choose(predictors, [designs], known_of(truth, pairs), box, some)
+        pairs = np.concatenate([pairs, pairs_of(truth, keys)])
+    means, seen = designs.means.copy(), np.isin(all_pairs[:, 1], known)
+    means[seen, 0] = truth.validation[all_pairs[seen, 1]]
+    front = all_pairs[pareto.front(means * SIGNS)]
+    return np.unique(np.concatenate([front, pairs]), axis=0), pairs
 
 
 def random_search(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
@@ -221,8 +281,9 @@ def controller(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
 
 
 WAYS: dict[str, Callable[[Truth, np.random.Generator], tuple[Pair, Pair]]] = {
-    "ours": ours, "ours, all within the budget": ours_within, "random": random_search,
-    "two steps": two_step, "Bayesian optimisation": bayesian, "controller": controller,
+    "ours": ours, "ours, in rounds": ours_in_rounds, "ours, all within the budget": ours_within,
+    "random": random_search, "two steps": two_step, "Bayesian optimisation": bayesian,
+    "controller": controller,
 }  # fmt: skip
 
 
@@ -252,11 +313,33 @@ class Scale:
         return np.array([(point - self.front).max(axis=1).min() for point in scaled]).clip(0)
 
 
+def picture(table: pd.DataFrame) -> charts.alt.TopLevelMixin:
+    """Return a picture of each way's hypervolume: its seeds as points, their median as a tick."""
+    alt = charts.alt
+    y = alt.Y("way:N", title=None, sort=list(WAYS), axis=alt.Axis(labelLimit=0))
+    title, scale = "Hypervolume, % of the true front's", alt.Scale(zero=False)
+    base = alt.Chart(table).encode(y=y)
+    ticks = base.mark_tick(thickness=3, size=16, color="#222").encode(
+        alt.X("median(share):Q", title=title, scale=scale)
+    )
+    points = base.mark_point(filled=True, size=40, opacity=0.5).encode(
+        alt.X("share:Q", title=title, scale=scale)
+    )
+    about = [
+        f"{BUDGET} accuracies and {BUDGET} simulated designs for each way; a point a seed, a bar "
+        "the median.",
+        f"Digits on {table['engines'].max()} engines for the ECP5 45F, all designs measured.",
+    ]
+    head = alt.TitleParams("How near the ways come to the true front", subtitle=about)
+    return alt.layer(points, ticks, title=head, background="white").properties(width=420)
+
+
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing, then draw and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("csv", type=Path)
+    parser.add_argument("svg", type=Path)
     parser.add_argument("--space", default="digits")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--ways", default=";".join(WAYS))
@@ -283,21 +366,26 @@ def main() -> None:
         })  # fmt: skip
         write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
     table = pd.DataFrame(rows)
+    table = table.sort_values("way", key=lambda ways: ways.map([*WAYS].index), kind="stable")
+    write_text(asked.svg, charts.to_svg(picture(table)))
     designs = int(np.isfinite(truth.latency_ms).sum())
     print("# The method and the truth\n")
-    print(f"Space {truth.space.name}: {len(truth.genomes):,} architectures on {len(truth.engines)} "
-          f"engines for the {truth.device.label},\n{designs:,} designs, all measured; "
-          f"{len(scale.front):,} of them are the true front (accuracy on validation images,\n"
-          f"latency, power). {BUDGET} accuracies and {BUDGET} simulated designs for each way; "
-          f"`ours` proposes a front\nof predictions, which is then measured. Hypervolume in % of "
-          "the true front's, latency and power by\ntheir logarithms; distance: by how much of the "
-          "front's range the median and the worst design of\nthose proposed must improve to be on "
-          f"it, mean over {table['seed'].nunique()} seeds.\n")  # fmt: skip
-    print("| way | hypervolume, median | worst | proposed | distance, median | worst |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print(
+        f"Space {truth.space.name}: {len(truth.genomes):,} architectures on {len(truth.engines)} "
+        f"engines for the {truth.device.label},\n{designs:,} designs, all measured; "
+        f"{len(scale.front):,} of them are the true front (accuracy on validation images,\n"
+        f"latency, power). {BUDGET} accuracies and {BUDGET} simulated designs for each way. `ours` "
+        "proposes a front\nof predictions, which is then measured; `in rounds`, what to measure is "
+        "chosen as `codesign improve`\ndoes. Hypervolume in % of the true front's, latency and "
+        "power by their logarithms; distance: by how\nmuch of the front's range the median and the "
+        "worst design of those proposed must improve to be on it,\nmean over the seeds.\n"
+    )
+    print("| way | seeds | hypervolume, median | worst | proposed | distance, median | worst |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for way, part in table.groupby("way", sort=False):
         means = part.mean(numeric_only=True)
-        print(f"| {way} | {part['share'].median():.1f} % | {part['share'].min():.1f} % | "
+        print(f"| {way} | {len(part)} | {part['share'].median():.1f} % | "
+              f"{part['share'].min():.1f} % | "
               f"{means['proposed']:.0f} | {means['distance_median']:.3f} | "
               f"{means['distance_worst']:.3f} |")  # fmt: skip
 

@@ -163,7 +163,7 @@ def test_hours_are_means_times_counts() -> None:
     )
 
 
-# improve.py
+# method.py
 
 
 def few() -> Truth:
@@ -178,14 +178,17 @@ def few() -> Truth:
 
 
 def test_designs_of_the_truth_are_those_of_the_store() -> None:
-    improve, truth = import_module("improve"), few()
+    method, truth = import_module("method"), few()
     pairs = np.array([[1, 2], [0, 3]])
-    keys = [improve.key_of(truth, pair) for pair in pairs]
+    keys = [method.key_of(truth, pair) for pair in pairs]
     assert keys[0] == (
         str(truth.space.decode(truth.genomes[2])), str(truth.engines[1]), "ecp5-45f",
     )  # fmt: skip
-    np.testing.assert_array_equal(improve.pairs_of(truth, keys), pairs)
-    assert improve.known_of(truth, pairs).figures().tolist() == [[92, 3, 0.5], [93, 7, 0.5]]
+    np.testing.assert_array_equal(method.pairs_of(truth, keys), pairs)
+    assert method.known_of(truth, pairs).figures().tolist() == [[92, 3, 0.5], [93, 7, 0.5]]
+
+
+# improve.py
 
 
 def test_random_designs_can_run_and_none_is_measured_twice() -> None:
