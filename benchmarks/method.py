@@ -316,7 +316,7 @@ class Scale:
 def picture(table: pd.DataFrame) -> charts.alt.TopLevelMixin:
     """Return a picture of each way's hypervolume: its seeds as points, their median as a tick."""
     alt = charts.alt
-    y = alt.Y("way:N", title=None, sort=list(WAYS), axis=alt.Axis(labelLimit=0))
+    y = alt.Y("way:N", title=None, sort=list(WAYS), axis=alt.Axis(labelLimit=0, minExtent=160))
     title, scale = "Hypervolume, % of the true front's", alt.Scale(zero=False)
     base = alt.Chart(table).encode(y=y)
     ticks = base.mark_tick(thickness=3, size=16, color="#222").encode(
