@@ -120,19 +120,24 @@ def survivors(points: np.ndarray, broken: np.ndarray, size: int) -> np.ndarray:
     rank = np.full(len(points), np.iinfo(np.int64).max)
     feasible = np.flatnonzero(broken == 0)
     rank[feasible] = pareto.ranks(points[feasible])
-    order = np.lexsort((-crowding(points, rank), broken, rank))
-    return order[:size]
+    # Most designs are of ranks that do not survive: they need not be told apart.
+    last = min(size, len(rank)) - 1
+    near = np.flatnonzero(rank <= np.partition(rank, last)[last])
+    apart = crowding(points[near], rank[near], np.ptp(points, axis=0))
+    order = np.lexsort((-apart, broken[near], rank[near]))
+    return np.asarray(near[order[:size]])
 
 
-def crowding(points: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """Distance between each point's neighbours of the same rank, summed over objectives, (n,)."""
+def crowding(points: np.ndarray, rank: np.ndarray, span: np.ndarray | None = None) -> np.ndarray:
+    """Distance between each point's neighbours of the same rank, in units of `span` (d,), the range
+    of the points if not given, summed over objectives, (n,)."""
     total = np.zeros(len(points))
-    for value in points.T:
+    span = np.ptp(points, axis=0) if span is None else span
+    for value, unit in zip(points.T, np.maximum(span, 1e-12), strict=True):
         order = np.lexsort((value, rank))
-        span = max(np.ptp(value), 1e-12)
         gap = np.full(len(points), np.inf)
         inner = (rank[order][2:] == rank[order][1:-1]) & (rank[order][1:-1] == rank[order][:-2])
-        width = (value[order][2:] - value[order][:-2]) / span
+        width = (value[order][2:] - value[order][:-2]) / unit
         gap[1:-1] = np.where(inner, width, np.inf)
         total[order] += gap
     return total

@@ -225,14 +225,18 @@ def tabulate(space: SearchSpace, device: Device, designs: Designs) -> pd.DataFra
     low, high = designs.low, designs.high
     assert low is not None
     assert high is not None
+    # An architecture of the front stands there on several engines.
+    distinct, which = np.unique(designs.genomes, axis=0, return_inverse=True)
+    decoded = [space.decode(genome) for genome in distinct]
     rows = [
-        Design(space.decode(genome), accelerator, designs.device)
-        for genome, accelerator in zip(designs.genomes, designs.accelerators, strict=True)
+        Design(decoded[i], accelerator, designs.device)
+        for i, accelerator in zip(which, designs.accelerators, strict=True)
     ]
+    names = [str(architecture) for architecture in decoded]
     frame = pd.DataFrame(
         {
             "id": [design.id for design in rows],
-            "architecture": [str(design.architecture) for design in rows],
+            "architecture": [names[i] for i in which],
             "accelerator": [str(design.accelerator) for design in rows],
             "device": designs.device,
         }
