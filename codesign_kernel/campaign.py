@@ -19,7 +19,8 @@ from .design import Design
 from .errors import InputError
 from .explore import Exploration, usable
 from .files import read_json, write_json
-from .improve import Box, Known, choose
+from .growth import choose_networks
+from .improve import Box, Known, choose, promising
 from .measure import CHOSEN
 from .meters import CLOSED_FORM, SIMULATION
 from .pareto import front
@@ -43,6 +44,13 @@ class Campaign:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     designs: list[dict[str, Any]] = field(default_factory=list)
     fitted: bool = False  # whether the study's predictors know all of this
+
+    @property
+    def spent(self) -> int:
+        """How much of the budget: designs, or networks if each is measured on every engine."""
+        if self.asked.get("every_engine"):
+            return len({design["architecture"] for design in self.designs})
+        return len(self.designs)
 
     @property
     def open(self) -> list[dict[str, Any]]:
@@ -105,13 +113,13 @@ class Improvement:
 
     Its ECP5 are simulated if its measurements of them are, on engines that were placed and routed
     for the shipped table, whose clock and flip-flops predictions make use of; else they are
-    modelled on any engine. Raises InputError if a device's
-    measurements are of another kind, or too few to begin with.
+    modelled on any engine. With `every_engine` networks are chosen, and measured on all of these.
+    Raises InputError if a device's measurements are of another kind, or too few to begin with.
     """
 
     def __init__(
         self, study: Study, devices: Sequence[str], bounds: Constraints, seed: int,
-        generations: int, subnets: meters.Accuracy,
+        generations: int, subnets: meters.Accuracy, every_engine: bool = False,
     ) -> None:  # fmt: skip
         self.study, self.bounds, self.seed, self.generations = study, bounds, seed, generations
         self.subnets, self.names = subnets, [name for name in study.devices if name in devices]
@@ -130,19 +138,25 @@ class Improvement:
                     f"{what} of this study is by {method!r}, but to improve it must be by "
                     f"{' or '.join(map(repr, allowed))}: run `codesign profile` on this study."
                 )
+            if every_engine and name and name not in self.engines:
+                raise InputError(
+                    f"--every-engine needs a device whose engines were placed and routed, but "
+                    f"{name} of this study is modelled."
+                )
         self.campaigns = load(study)
         asked = {"devices": self.names, **asdict(bounds), "seed": seed, "methods": self.methods}
+        asked |= {"every_engine": True} if every_engine else {}
         found = [each for each in self.campaigns if each.asked == asked]
         self.campaign = found[0] if found else Campaign(asked)
         if not found:
             self.campaigns.append(self.campaign)
 
     def run(self, budget: int, rounds: int) -> Iterator[dict[str, Any]]:
-        """Choose and measure until the campaign has chosen `budget` designs in all, an equal part
-        of them a round, and yield the row of each round as it is through. Then fit and store the
+        """Choose and measure until the campaign has spent its `budget` in all, an equal part of it
+        a round, and yield the row of each round as it is through. Then fit and store the
         predictors. Raises InputError if no design keeps to the constraints."""
         campaign, size = self.campaign, -(-budget // rounds)
-        while not campaign.rounds or campaign.open or len(campaign.designs) < budget:
+        while not campaign.rounds or campaign.open or campaign.spent < budget:
             self._measure([_key(design) for design in campaign.open])
             predictors, _ = measure.fitted(self.study)
             found = explore.explore(
@@ -152,8 +166,8 @@ class Improvement:
             known = self.known()
             if not campaign.rounds or campaign.open:
                 yield self._close(found, known)
-            n = min(size, budget - len(campaign.designs))
-            keys = choose(predictors, found.designs, known, self.box, n) if n > 0 else []
+            n = min(size, budget - campaign.spent)
+            keys = self._choose(predictors, found, known, n) if n > 0 else []
             if not keys:
                 break
             campaign.designs += self._forecast(predictors, keys, known)
@@ -185,6 +199,19 @@ class Improvement:
                 if key[1] in allowed:
                     known.hardware[key[0], key[1], device] = pair[0], pair[1]
         return known
+
+    def _choose(
+        self, predictors: Predictors, found: Exploration, known: Known, n: int
+    ) -> list[Key]:
+        if not self.campaign.asked.get("every_engine"):
+            return choose(predictors, found.designs, known, self.box, n)
+        best = [promising(designs, self.box).genomes for designs in found.designs]
+        engines = {
+            name: usable(self.study.device(name), self.bounds, self.engines[name])
+            for name in self.names
+        }
+        genomes = np.unique(np.concatenate(best), axis=0)
+        return choose_networks(predictors, genomes, engines, known, self.box, n)
 
     def _measure(self, keys: list[Key]) -> None:
         simulated = [key for key in keys if key[2] in self.engines]

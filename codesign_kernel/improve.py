@@ -195,14 +195,14 @@ def expected_improvement(points: np.ndarray, std: np.ndarray, measured: np.ndarr
         for j in range(3):
             edges, place = np.unique(np.concatenate([lower[:, j], upper[:, j]]),
                                      return_inverse=True)  # fmt: skip
-            below = _shortfall(points[rows, j, None], std[rows, j, None], edges)
+            below = shortfall(points[rows, j, None], std[rows, j, None], edges)
             total *= below[:, place[len(lower) :]] - below[:, place[: len(lower)]]
         gain[rows] = total.sum(axis=1)
     return gain
 
 
-def _shortfall(mean: np.ndarray, std: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """The expectation of max(edge - y, 0), (n, k), y normal with means and stds (n, 1)."""
+def shortfall(mean: np.ndarray, std: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the expectation of max(edge - y, 0), (n, k), of normal y, means and stds (n, 1)."""
     std = np.maximum(std, 1e-9)
     found = np.zeros((len(mean), len(edges)))
     finite = np.isfinite(edges)

@@ -49,6 +49,10 @@ def improve(
     ] = Path("study"),
     budget: Annotated[int, typer.Option(help="Designs to measure in all rounds.")] = 40,
     rounds: Annotated[int, typer.Option(help="To spend the budget in.")] = 4,
+    every_engine: Annotated[
+        bool,
+        typer.Option("--every-engine", help="Choose networks, and measure each on every engine."),
+    ] = False,
     device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
     max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
@@ -73,8 +77,8 @@ def improve(
     """Measure the designs by which the front is expected to grow most, and fit anew, in rounds.
 
     The budget counts designs that were chosen with these options: for each, the accuracy of its
-    architecture and its hardware figures, if they are not known. Killed, the same command goes on;
-    with a larger budget it measures as many more.
+    architecture and its hardware figures, if they are not known. With --every-engine it counts
+    networks. Killed, the same command goes on; with a larger budget it measures as many more.
     """
     opened = open_study(study)
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
@@ -91,7 +95,7 @@ def improve(
 
         report.picture_kind(chart)  # before hours of measuring
     subnets = meters.Accuracy(opened, data_folder, download)
-    work = Improvement(opened, names, asked, seed, generations, subnets)
+    work = Improvement(opened, names, asked, seed, generations, subnets, every_engine)
     print(HEADS)
     for row in work.campaign.rounds:
         print(line(row))
@@ -99,8 +103,9 @@ def improve(
         print(line(row), flush=True)
     print(NOTE)
     print(f"{sources(work.campaign)}. Accuracy is measured on validation images.")
-    if len(work.campaign.designs) < budget:
-        print(f"No design is left to choose after {len(work.campaign.designs)}.")
+    if (spent := work.campaign.spent) < budget:
+        what = "network" if every_engine else "design"
+        print(f"No {what} is left to choose after {spent}.")
     if chart is not None:
         report.save_picture(picture(work.campaign), chart)
         print(f"Wrote {chart}.")

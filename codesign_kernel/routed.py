@@ -1,4 +1,8 @@
-"""Engines that were placed and routed: those of the table that comes with the program, or anew."""
+"""Engines that were placed and routed: those of the table that comes with the program, or anew.
+
+An engine's figures are those of seed 1: what `codesign implement` builds if no other is asked for.
+The table has more seeds of some engines, which show how much a clock owes to luck.
+"""
 
 from dataclasses import fields
 from functools import cache
@@ -30,7 +34,7 @@ def table() -> pd.DataFrame:
         if path.exists():
             try:
                 found = pd.read_csv(path)
-                found[["accelerator", "device", "port_bits", *FIGURES]].isna()
+                found[["accelerator", "device", "port_bits", "seed", *FIGURES]].isna()
             except (ValueError, KeyError, OSError):
                 raise InputError(f"{path} is damaged: it is no table of this program.") from None
             return found
@@ -45,21 +49,22 @@ def engines(device: Device) -> list[Accelerator]:
 
 
 def clocks(acc: Accelerators, device: Device) -> np.ndarray:
-    """Return the clocks in MHz, (n,), that engines reached on the device: the medians over the
-    seeds of the table, NaN where it has none."""
-    reached = _of(device).groupby("accelerator")["clock_mhz"].median()
+    """Return the clocks in MHz, (n,), that engines reached on the device, NaN where the table has
+    none."""
+    rows = _of(device)
     found = np.full(len(acc), np.nan)
-    for text, clock in reached.items():
-        one = Accelerator.parse(str(text))
+    for text, clock in zip(rows["accelerator"], rows["clock_mhz"], strict=True):
+        one = Accelerator.parse(text)
         same = [getattr(acc, side.name) == getattr(one, side.name) for side in fields(one)]
         found[np.logical_and.reduce(same)] = clock
     return found
 
 
 def _of(device: Device) -> pd.DataFrame:
-    """The rows of a device."""
+    """The rows of a device, one for each engine."""
     rows = table()
-    return rows[(rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)]
+    there = (rows["device"] == device.name) & (rows["port_bits"] == device.port_bits)
+    return rows[there & (rows["seed"] == 1)]
 
 
 def measurable(device: Device) -> bool:
@@ -68,12 +73,12 @@ def measurable(device: Device) -> bool:
 
 
 def figures(acc: Accelerator, device: Device) -> dict[str, float]:
-    """Return the measured `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine: the medians over
-    the seeds of the table, or else of seed 1, which takes minutes. Raises InputError."""
+    """Return the measured `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine: of the table, or
+    anew, which takes minutes. Raises InputError."""
     rows = _of(device)
     rows = rows[rows["accelerator"] == str(acc)]
     if len(rows):
-        return {name: float(rows[name].median()) for name in FIGURES}
+        return {name: float(rows[name].iloc[0]) for name in FIGURES}
     done = synthesize.implement(Shape(acc, device.port_bits), device)
     return {"clock_mhz": done.clock_mhz} | {
         name: float(getattr(done.used, name)) for name in FIGURES[1:]

@@ -50,8 +50,13 @@ class Whole(Improvement):
         return list(self.run(budget, rounds))
 
 
-def improvement(study: Study, bounds: Constraints = Constraints(), seed: int = 0) -> Whole:  # noqa: B008
-    return Whole(study, [LARGE], bounds, seed, 3, meters.Accuracy(study))
+def improvement(
+    study: Study,
+    bounds: Constraints = Constraints(),  # noqa: B008
+    seed: int = 0,
+    every_engine: bool = False,
+) -> Whole:
+    return Whole(study, [LARGE], bounds, seed, 3, meters.Accuracy(study), every_engine)
 
 
 def kept(study: Study) -> Campaign:
@@ -217,14 +222,18 @@ class Routed(meters.Closed):
         super().__init__(study, "measured", meters.SIMULATION)
 
 
-def test_simulated_devices_are_improved_on_engines_that_were_routed(
-    own: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def simulated(own: Study, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A study whose larger device is simulated, as it seems."""
     monkeypatch.setattr(measure, "Simulated", Routed)
     monkeypatch.setattr(measure, "build_many", lambda shapes, workers: None)
     keys = [key for key in measure.plan(own, 10, 15)[1] if key[2] == LARGE]
     measure.measure(own, Routed(meters.Accuracy(own), own), keys, "x")
-    work = improvement(own)
+    return own
+
+
+def test_simulated_devices_are_improved_on_engines_that_were_routed(simulated: Study) -> None:
+    own, work = simulated, improvement(simulated)
     engines = {str(engine) for engine in routed.engines(own.device(LARGE))}
     assert {str(engine) for engine in work.engines[LARGE]} == engines
     work.run_all(3, 1)
@@ -232,6 +241,31 @@ def test_simulated_devices_are_improved_on_engines_that_were_routed(
     assert {key[1] for key in used} <= engines
     assert used <= own.store.keys(meters.SIMULATION)
     assert kept(own).asked["methods"][LARGE] == meters.SIMULATION
+
+
+def test_networks_are_measured_on_every_engine(simulated: Study) -> None:
+    def work() -> Whole:
+        return improvement(simulated, every_engine=True)
+
+    engines = {str(engine) for engine in routed.engines(simulated.device(LARGE))}
+    assert [row["round"] for row in work().run_all(3, 2)] == [0, 1, 2]
+    found = kept(simulated)
+    assert found.spent == 3
+    keys = {(d["architecture"], d["accelerator"], LARGE) for d in found.designs}
+    networks = {key[0] for key in keys}
+    assert len(networks) == 3
+    there = simulated.store.keys(meters.SIMULATION)
+    assert keys <= there
+    # But for those that no buffer of the engine can hold, which are not asked for.
+    assert all({key[1] for key in there if key[0] == name} == engines for name in networks)
+    assert work().run_all(3, 2) == []  # it is spent
+    work().run_all(4, 2)
+    assert kept(simulated).spent == 4
+
+
+def test_every_engine_is_of_simulated_devices(own: Study) -> None:
+    with pytest.raises(InputError, match=r"--every-engine needs a device .* ecp5-85f .* modelled"):
+        improvement(own, every_engine=True)
 
 
 def test_measurements_that_it_cannot_make_are_refused(own: Study) -> None:

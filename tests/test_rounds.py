@@ -72,6 +72,7 @@ def test_each_round_is_a_row_and_again_when_all_is_done(
         (["--confidence", "0.2"], "--confidence is 0.2"),
         (["--min-accuracy", "101"], "--min-accuracy is 101"),
         (["--budget", "1", "--device", LARGE, "--chart", "x.pdf"], "must end in .html, .png"),
+        (["--every-engine"], "--every-engine needs a device whose engines were placed and routed"),
         (["--study", "nope"], "nope holds no study"),
     ],
 )
