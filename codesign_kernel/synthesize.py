@@ -8,7 +8,6 @@ content: a design is built once for each seed, and synthesised once for all seed
 
 import gzip
 import json
-import statistics
 import tempfile
 import threading
 import zlib
@@ -123,24 +122,6 @@ def implement_many(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return [results[i] for i in range(len(results))]
-
-
-def median_clock(
-    shape: Shape, device: str | Device, seeds: Iterable[int] = (1, 2, 3), workers: int = 1
-) -> float:
-    """Return the median of the clock in MHz over seeds, which move it by some 5 %.
-
-    Raises InputError as `implement` does.
-    """
-    results = implement_many([Job(shape, device, seed) for seed in seeds], workers)
-    if not results:
-        raise InputError("seeds of the median clock are none, but must be at least one.")
-    clocks = []
-    for result in results:
-        if isinstance(result, InputError):
-            raise result
-        clocks.append(result.clock_mhz)
-    return statistics.median(clocks)
 
 
 def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Implementation:

@@ -37,10 +37,14 @@ def implemented(jobs: Sequence[synthesize.Job], *_: int) -> list[synthesize.Impl
     ]  # fmt: skip
 
 
-def test_implement_prints_the_median_of_its_seeds(
+def test_implement_prints_the_median_of_its_seeds_and_writes_the_fastest(
     codesign: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    written: list[int] = []
     monkeypatch.setattr(synthesize, "implement_many", implemented)
+    monkeypatch.setattr(
+        synthesize, "write_folder", lambda job, folder, limit: written.append(job.seed)
+    )
     seeds = ("--seed", 3, "--seed", 1, "--seed", 7)
     status, out, _ = codesign("8,8,1,32,32", *seeds)
     assert status == 0
@@ -48,6 +52,12 @@ def test_implement_prints_the_median_of_its_seeds(
     assert "clock          103.0 MHz" in out
     assert "66 of     156 MULT18X18D" in out
     assert "Clocks of seeds 3, 1, 7: 103.0, 101.0, 107.0 MHz; shown is the median." in out
+    assert "Wrote" not in out
+    status, out, _ = codesign("8,8,1,32,32", *seeds, "--folder", "engine")
+    assert written == [7]
+    assert "clock          103.0 MHz" in out
+    assert "Wrote engine: seed 7, the fastest.\n" in out
+    assert codesign("8,8,1,32,32", "--folder", "engine")[1].endswith("Wrote engine.\n")
     status, out, _ = codesign("8x8x1w32f32", *seeds, "--json")
     assert [row["clock_mhz"] for row in json.loads(out)] == [103, 101, 107]
 
