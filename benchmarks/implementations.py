@@ -3,7 +3,8 @@
     python benchmarks/implementations.py data/implementations.csv
 
 Every engine of ENGINES with seed 1, those of THRICE with seeds 2 and 3 as well, and those of ROOMY
-on a larger device. A day of processor time: a run that was killed goes on with what the table lacks.
+on a larger device. A day of processor time: a run that was killed goes on with what the table
+lacks.
 """
 
 import argparse
@@ -38,8 +39,8 @@ ENGINES = (
     "8x8x2w64f64", "8x16x1w32f64", "16x8x1w64f64", "4x16x2w64f64", "32x4x1w64f32",
 )  # fmt: skip
 THRICE = (
-    "2x4x1w8f8", "2x8x1w8f8", "4x4x1w8f8", "4x4x1w16f16", "8x2x1w16f16", "4x8x1w16f16", "8x4x1w32f32",
-    "4x4x2w16f32", "8x8x1w32f32", "4x16x1w32f32", "8x4x2w32f32", "16x8x1w64f32",
+    "2x4x1w8f8", "2x8x1w8f8", "4x4x1w8f8", "4x4x1w16f16", "8x2x1w16f16", "4x8x1w16f16",
+    "8x4x1w32f32", "4x4x2w16f32", "8x8x1w32f32", "4x16x1w32f32", "8x4x2w32f32", "16x8x1w64f32",
 )  # fmt: skip
 # Engines that are small for their device, to see what that does.
 ROOMY = {"4x4x1w16f16": "ecp5-85f", "8x4x1w32f32": "ecp5-85f", "8x8x1w32f32": "ecp5-85f"}
