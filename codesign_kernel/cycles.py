@@ -71,7 +71,8 @@ def stalls(one: Plan, wait: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]
     the next group's first waits for the chunk before the short one.
     """
     steps = np.minimum(BURST, one.pixels) * one.pixel
-    hop = steps + one.full + wait + one.settle + FREED
+    write = one.full + wait
+    hop = np.maximum(steps + write + one.settle + FREED, 2 * write)
     inner = np.floor((one.chunks - 1) / 2) * np.maximum(0, hop - 2 * steps)
     odd = one.group + one.written + one.chunks * (wait + one.settle + FREED)
     half = one.chunks / 2
@@ -168,8 +169,7 @@ def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, lazy: np.ndarray, 
                     for a, b, c in zip(quiet, slow, slower, strict=True))  # fmt: skip
     base = runs * one.group - GROUP
     own = base + inner + pairs
-    before = np.where(one.chunks > 1, one.full, one.written - 1)
-    writer = lag + FREED + runs * one.written - before - one.last + short
+    writer = lag + FREED + runs * one.written - one.before - one.last + short
     writer = np.where(count >= 3, writer + delay * (1 - 2 / count), 0)
     row = one.group / one.rows
     later = [(1 - idly) * a + idly * b for a, b in zip(quiet, slow, strict=True)]
@@ -192,7 +192,7 @@ def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, lazy: np.ndarray, 
     apart = np.where(one.chunks > 1, short, one.group) + limited * (one.settle + FREED)
     paired = (one.chunks == 1) & (count / 2 > np.floor(count / 2)) & (pairs > 0) & ~limited
     tail = Tail(
-        one.settle, np.where(count > 1, before, 0), one.full_commands,
+        one.settle, np.where(count > 1, one.before, 0), one.before_commands,
         np.where(paired, np.inf, apart), one.last + 1, one.last_commands,
         lag + runs * one.written + delay - total,
     )  # fmt: skip
@@ -267,7 +267,7 @@ def present(need: Plan, port: Port) -> np.ndarray:
     for _ in range(ROUNDS):
         # How far the loader of weights is ahead when a layer begins, and when it runs.
         gain = np.minimum(before * pace, before - written_first)
-        gain[0] = np.minimum(two[0], begin_first - need.first[0])
+        gain[0] = np.minimum(two[0] + 2 * sums.burst[0], begin_first - need.first[0])
         gain = np.maximum(0, gain)
         more = np.maximum(0, np.minimum(pace * free, free - written))
         lead, running = np.empty(there.shape, REAL), np.empty(there.shape, REAL)

@@ -29,9 +29,12 @@ from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 SPEED_GRADE = 6
 TARGET_MHZ = 130  # beyond what the engine reaches: the tools stop trying at the target
 OPTIONS = ("--lpf-allow-unconstrained", "--timing-allow-fail")  # pins are for a board's owner
-# The first gives a clock better by 4 to 14 % but does not always come to an end; the second does.
-# It is chosen by what the first one's log shows, so each seed still gives one result.
-ROUTERS = ("router1", "router2")
+# Routers, and what is added to the seed for the placement: the first that comes to an end is taken.
+# Router1 gives a clock better by a quarter, but many placements are too dense for it; router2 takes
+# all. What router1's log shows decides, so each seed still gives one result.
+ROUTES = (
+    ("router1", 0), ("router1", 1000), ("router1", 2000), ("router1", 3000), ("router2", 0),
+)  # fmt: skip
 PASSES = (*SYNTHESIS, "synth_ecp5 -top engine")
 # What a netlist goes by besides the engine, wherever this program is installed.
 _ABOUT = (
@@ -51,8 +54,9 @@ class Implementation:
 
     `clock_mhz` is the highest clock of paths from register to register: those from and to pins are
     left out, for they end in the board's own logic. `critical_path` describes the slowest one.
-    `router` is nextpnr's: router1, or router2 where that did not converge, at a slower clock.
-    `used` of `budget`; `synthesis_cpu_s` and `route_cpu_s` are seconds of processor time.
+    `router` is nextpnr's: router1, or router2 where that did not converge, at a slower clock;
+    `starts` is how many placements router1 was given. `used` of `budget`; `synthesis_cpu_s` and
+    `route_cpu_s` are seconds of processor time, the latter without what router1 gave up before.
     """
 
     accelerator: str
@@ -60,6 +64,7 @@ class Implementation:
     device: str
     package: str
     seed: int
+    starts: int
     router: str
     clock_mhz: float
     used: ecp5.Resources
@@ -87,8 +92,8 @@ def implement(
 ) -> Implementation:
     """Return the clock and resources of an engine on a device, from the cache if they are there.
 
-    Place and route of one seed always gives the same result. Synthesis, and place and route, may
-    take `cpu_limit_s` seconds of processor time each.
+    Place and route of one seed always gives the same result. Synthesis, and each run of place and
+    route, may take `cpu_limit_s` seconds of processor time.
     Raises InputError if the design does not fit, the device is no ECP5 or a tool fails.
     """
     return _implement(Job(shape, device, seed), cpu_limit_s, None)[0]
@@ -172,7 +177,7 @@ def summary(done: Implementation) -> str:
     lines = [
         f"Engine {done.accelerator} with a memory port of {done.port_bits} bits",
         f"{done.device} in package {done.package}, speed grade {SPEED_GRADE}, seed {done.seed}, "
-        f"{done.router}",
+        f"{done.router}" + (f" at placement {done.starts}" if done.router == "router1" else ""),
         "",
         f"All figures are {done.source}, by place and route; none is of a board.",
         f"  clock          {done.clock_mhz:.1f} MHz",
@@ -199,9 +204,8 @@ def _implement(
     job: Job, cpu_limit_s: int, stop: threading.Event | None
 ) -> tuple[Implementation, dict[str, Any]]:
     """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
-    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, 2**31 - 1)
+    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, 10**9)
     device = load_device(job.device) if isinstance(job.device, str) else job.device
-    routers = ROUTERS[1:] if job.quick else ROUTERS
     there = ecp5.budget(device)
     who = f"{shape.accelerator} with a {shape.port_bits}-bit port"
     dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
@@ -212,52 +216,54 @@ def _implement(
     option, package, _ = ecp5.CHIPS[device.name]
     command = [
         option, "--package", package, "--speed", str(SPEED_GRADE), "--freq", str(TARGET_MHZ),
-        *OPTIONS, "--seed", str(seed),
+        *OPTIONS,
     ]  # fmt: skip
+    about = [rtlil, *_ABOUT, tools.versions("pyosys", *_NEXTPNR), *command]
+    starts = 0
+    for router, more in ROUTES[-1:] if job.quick else ROUTES:
+        starts += router == "router1"
+        route = ["--seed", str(seed + more), "--router", router]
 
-    def make(path: Path) -> None:
-        _store(path, _routed(netlist["json"], command, routers, cpu_limit_s, stop))
+        def make(path: Path, route: Sequence[str] = route) -> None:
+            _store(path, _routed(netlist["json"], [*command, *route], cpu_limit_s, stop))
 
-    about = [rtlil, *_ABOUT, tools.versions("pyosys", *_NEXTPNR), *command, *routers]
-    try:
-        record = _load(cached("routed", "\n".join(about), make, ".json.gz"))
-    except Failed as error:
-        ecp5.check_fit(who, device, ecp5.of_log(error.log))
-        raise InputError(f"{who}, seed {seed}, on the {device.label}: {error}") from None
+        try:
+            record = _load(cached("routed", "\n".join([*about, *route]), make, ".json.gz"))
+        except Failed as error:
+            ecp5.check_fit(who, device, ecp5.of_log(error.log))
+            raise InputError(f"{who}, seed {seed}, on the {device.label}: {error}") from None
+        if "report" in record:
+            break
     used = ecp5.of_report(record["report"])
     ecp5.check_fit(who, device, used)
     return Implementation(
-        str(shape.accelerator), shape.port_bits, device.name, package, seed, record["router"],
+        str(shape.accelerator), shape.port_bits, device.name, package, seed, starts, router,
         ecp5.clock_mhz(record["report"]), used, there, ecp5.critical_path(record["report"]),
         netlist["cpu_s"], record["cpu_s"],
     ), record  # fmt: skip
 
 
 def _routed(
-    netlist: str, command: Sequence[str], routers: Sequence[str], cpu_limit_s: int,
-    stop: threading.Event | None
-) -> dict[str, Any]:  # fmt: skip
-    """Place and route a netlist; return what `_implement` does, the `router`, and `cpu_s`."""
-    cpu_s = 0.0
+    netlist: str, command: Sequence[str], cpu_limit_s: int, stop: threading.Event | None
+) -> dict[str, Any]:
+    """Place and route a netlist; return what `_implement` does and `cpu_s`, that alone if router1
+    does not come to an end."""
     files = ["--json", "engine.json", "--report", "report.json", "--textcfg", "config"]
     plain = "--no-print-critical-path-source"  # names files of this machine
+    hopeless = ecp5.stuck if "router1" in command else tools.never
     with tempfile.TemporaryDirectory(prefix="codesign-") as name:
         folder = Path(name)
         (folder / "engine.json").write_text(netlist, encoding="utf-8")
-        for router in routers:
-            hopeless = ecp5.stuck if router == "router1" else tools.never
-            routing = [*files, plain, *command, "--router", router]
-            try:
-                done = tools.nextpnr("nextpnr_ecp5", routing, folder, cpu_limit_s, stop, hopeless)
-                break
-            except Hopeless as error:
-                cpu_s += error.cpu_s
+        routing = [*files, plain, *command]
+        try:
+            done = tools.nextpnr("nextpnr_ecp5", routing, folder, cpu_limit_s, stop, hopeless)
+        except Hopeless as error:
+            return {"cpu_s": error.cpu_s}
         report = read_json(folder / "report.json")
         config = (folder / "config").read_text(encoding="utf-8")
     for hop in (hop for critical in report["critical_paths"] for hop in critical["path"]):
         hop.pop("sources", None)
-    record = {"report": report, "log": done.log, "config": config}
-    return record | {"router": router, "cpu_s": cpu_s + done.cpu_s}
+    return {"report": report, "log": done.log, "config": config, "cpu_s": done.cpu_s}
 
 
 def engine(shape: Shape) -> str:

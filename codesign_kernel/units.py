@@ -48,8 +48,9 @@ class Plan(NamedTuple):
     moved: np.ndarray  # of the port, to write it
     written: np.ndarray  # to write it
     full: np.ndarray  # to write a full chunk,
-    full_commands: np.ndarray
-    last: np.ndarray  # and the last one of a layer
+    before: np.ndarray  # the last but one of a layer,
+    before_commands: np.ndarray
+    last: np.ndarray  # and the last one
     last_commands: np.ndarray
     bytes: np.ndarray  # over the port
 
@@ -66,8 +67,8 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
     there = loops.tiles > 0
     tiles, pixels = np.maximum(loops.tiles, 1), np.maximum(loops.pixels, 1)
     groups = np.maximum(loops.groups, 1)
-    late = np.maximum(0, lanes.drain - loops.steps)
-    group = pixels * (loops.steps + late) - np.minimum(late, GROUP) + GROUP
+    slow = np.maximum(0, lanes.drain - loops.steps)
+    group = pixels * (loops.steps + slow) - np.minimum(slow, GROUP) + GROUP
     beats = loops.words * lanes.word_beats + lanes.param_beats
     # The writer: commands of the lanes that have pixels, and of the planes that there are.
     chunks = np.ceil(pixels / BURST)
@@ -87,8 +88,12 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
     written = written + SKIPPED * (lanes.streams * chunks - commands) + 2 * chunks + 1
     many = chunks > 1
     full = most * lit * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
-    last = least * np.where(many, filled * end, valid) / port.open
-    last = last + least * lit * (state - SKIPPED) + SKIPPED * lanes.streams + 2
+    # A lane with fewer pixels than the others has none in the last chunks.
+    late, later = (filled + (rest > BURST * (chunks - n)) for n in (2, 1))
+    before = most * late * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
+    ends = filled * end + np.maximum(0, rest - BURST * (chunks - 1))
+    last = least * np.where(many, ends, valid) / port.open
+    last = last + least * later * (state - SKIPPED) + SKIPPED * lanes.streams + 2
     # Maps, plane after plane in chunks of whole rows.
     parts = np.ceil(loops.chunk / BURST)
     reads = []
@@ -108,7 +113,8 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
         port.transfer(beats, np.ceil(beats / BURST)) * there, first, first_commands, whole, burst,
         np.asarray(acc.pv, REAL), chunks, end, commands,
         port.transfer(mean * valid, commands), written,
-        np.where(many, full, written - 1), most * lit, last, least * lit,
+        np.where(many, full, written - 1), np.where(many, before, written - 1), most * late,
+        last, least * later,
         port.bytes * np.add(*beats_moved(one, loops, acc, port)),
     )  # fmt: skip
     shape = np.broadcast_shapes(*(part.shape for part in found))

@@ -116,7 +116,7 @@ def test_prints_each_layer_and_the_totals_with_units_and_source(
     status, out, err = codesign(name, "--accelerator", ACC)
     assert (status, err) == (0, "")
     first, heads, *lines = out.splitlines()
-    expected = f"{name} on {ACC}, Lattice ECP5 85F, 120 MHz. All figures are modelled."
+    expected = f"{name} on {ACC}, Lattice ECP5 85F, 117 MHz. All figures are modelled."
     assert first == expected
     assert re.split(r"  +", heads) == [
         "layer", "cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck",
@@ -166,7 +166,7 @@ def test_programs_get_the_same_figures(codesign: Command) -> None:
     assert found["not_costed"] == ["pooling", "additions", "activations"]
 
 
-@pytest.mark.parametrize("engine", ["8x8x1w64f32", "8x8x1w64f64"])
+@pytest.mark.parametrize("engine", ["8x8x1w64f32", "8x8x1w16f64"])
 def test_a_whole_network_has_intervals_and_a_measured_clock_if_it_was_routed(
     codesign: Command, tmp_path: Path, engine: str
 ) -> None:
@@ -204,7 +204,7 @@ def test_a_table_and_a_device_of_ones_own(codesign: Command, tmp_path: Path) -> 
     device.write_text(kept.read_text().replace("ECP5 85F", "Mine"))
     status, out, _ = codesign(table, "--accelerator", ACC, "--device", device)
     assert status == 0
-    assert out.startswith(f"net on {ACC}, Lattice Mine, 120 MHz. All figures are modelled.\n")
+    assert out.startswith(f"net on {ACC}, Lattice Mine, 117 MHz. All figures are modelled.\n")
     assert read_topology(table).layers.macs.tolist() == [640]
 
 

@@ -91,7 +91,7 @@ def test_bad_input_ends_in_one_sentence(
 FIGURES = {"accuracy": 91.0, "latency_ms": 0.5, "power_w": 0.3}
 MADE = Campaign(
     {"devices": [SMALL, "arria10-gx1150"],
-     "methods": {SMALL: "simulation, place and route 1", "arria10-gx1150": "closed form 3"}},
+     "methods": {SMALL: "simulation, place and route 2", "arria10-gx1150": "closed form 5"}},
     {"low": [-92, -2, -2], "high": [-80, 0, 0]},
     [[90.0, 1.0, 0.5], [88.0, 0.5, 0.5]],
     [

@@ -64,7 +64,7 @@ def real(home: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Implemen
     with pytest.MonkeyPatch.context() as patch:
         # Less time, for a slower clock.
         patch.setattr(synthesize, "OPTIONS", (*synthesize.OPTIONS, "--no-tmdriv"))
-        patch.setattr(synthesize, "ROUTERS", ("router2",))
+        patch.setattr(synthesize, "ROUTES", (("router2", 0),))
         return synthesize.write_folder(Job(SHAPE, DEVICE, 1), folder), folder
 
 
@@ -144,7 +144,7 @@ def test_second_call_runs_nothing(
 ) -> None:
     forbid(monkeypatch, "yosys", "nextpnr")
     monkeypatch.setattr(synthesize, "OPTIONS", (*synthesize.OPTIONS, "--no-tmdriv"))
-    monkeypatch.setattr(synthesize, "ROUTERS", ("router2",))
+    monkeypatch.setattr(synthesize, "ROUTES", (("router2", 0),))
     assert synthesize.implement(SHAPE, DEVICE, 1) == real[0]
     assert synthesize.implement(SHAPE, load_device(DEVICE), 1) == real[0]
 
@@ -179,8 +179,32 @@ def test_other_router_follows_where_the_first_does_not_converge(
     assert usual.router == "router1"
     monkeypatch.setattr(ecp5, "stuck", lambda log: "Routing complete." in log)
     done = synthesize.implement(SHAPE, DEVICE, 11)
-    assert done.router == "router2"
+    assert (done.router, done.starts) == ("router2", 4)
     assert done.used == usual.used
+
+
+@pytest.mark.usefixtures("small")
+def test_another_placement_follows_where_the_first_router_does_not_converge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each is one that nextpnr is asked for by its own seed."""
+    tried: list[int] = []
+    plain = tools.nextpnr
+
+    def counted(tool: str, arguments: list[str], *others: Any) -> tools.Finished:
+        try:
+            return plain(tool, arguments, *others)
+        except tools.Hopeless:
+            tried.append(int(arguments[arguments.index("--seed") + 1]))
+            raise
+
+    monkeypatch.setattr(ecp5, "stuck", lambda log: "Routing complete." in log and len(tried) < 2)
+    monkeypatch.setattr(tools, "nextpnr", counted)
+    done = synthesize.implement(SHAPE, DEVICE, 12)
+    assert tried == [12, 1012]
+    assert (done.seed, done.starts, done.router) == (12, 3, "router1")
+    forbid(monkeypatch, "nextpnr")  # what was given up is known from then on
+    assert synthesize.implement(SHAPE, DEVICE, 12) == done
 
 
 @pytest.mark.usefixtures("small")
@@ -189,7 +213,8 @@ def test_quick_takes_the_second_router_at_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(ecp5, "stuck", lambda log: pytest.fail("it asked for the first router"))
     (done,) = synthesize.implement_many([Job(SHAPE, DEVICE, 1, quick=True)])
     assert isinstance(done, Implementation)
-    assert (usual.router, done.router) == ("router1", "router2")
+    assert (usual.router, usual.starts) == ("router1", 1)
+    assert (done.router, done.starts) == ("router2", 0)
     assert done.used == usual.used
 
 

@@ -31,7 +31,7 @@ def implemented(jobs: Sequence[synthesize.Job], *_: int) -> list[synthesize.Impl
     return [
         synthesize.Implementation(
             str(job.shape.accelerator), job.shape.port_bits, "ecp5-85f", "CABGA756", job.seed,
-            "router1", 100.0 + job.seed, used, budget, "from a to b", 20.0, 200.0,
+            1, "router1", 100.0 + job.seed, used, budget, "from a to b", 20.0, 200.0,
         )
         for job in jobs
     ]  # fmt: skip
