@@ -72,9 +72,9 @@ def main() -> None:
     asked = parser.parse_args()
     rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
     now = sources()
-    rows = [row for row in rows if row["engine"] == now]
+    table = {tuple(row[name] for name in KEY): row for row in rows if row["engine"] == now}
     known = {
-        tuple(row[name] for name in KEY) for row in rows
+        key for key, row in table.items()
         if row["router"] == "router1" or row["starts"] == len(ROUTES) - 1
     }  # fmt: skip
     devices = {text: smallest(Accelerator.parse(text)) for text in ENGINES}
@@ -95,10 +95,8 @@ def main() -> None:
                 continue
             row |= row.pop("used")
             del row["budget"]
-            key = [row[name] for name in KEY]
-            rows = [old for old in rows if [old[name] for name in KEY] != key]
-            rows.append(row | {"engine": now})
-            write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
+            table[tuple(row[name] for name in KEY)] = row | {"engine": now}
+            write_text(asked.csv, pd.DataFrame(table.values()).to_csv(index=False))
     print(pd.read_csv(asked.csv).to_string(index=False))
 
 

@@ -87,10 +87,12 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
     written = mean * valid / port.open + state * commands
     written = written + SKIPPED * (lanes.streams * chunks - commands) + 2 * chunks + 1
     many = chunks > 1
-    full = most * lit * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
     # A lane with fewer pixels than the others has none in the last chunks.
     late, later = (filled + (rest > BURST * (chunks - n)) for n in (2, 1))
-    before = most * late * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
+    full, before = (
+        most * some * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
+        for some in (lit, late)
+    )
     ends = filled * end + np.maximum(0, rest - BURST * (chunks - 1))
     last = least * np.where(many, ends, valid) / port.open
     last = last + least * later * (state - SKIPPED) + SKIPPED * lanes.streams + 2
