@@ -89,4 +89,5 @@ def shown(value: object) -> str:
 
 
 def _bounds(low: float, high: float) -> str:
-    return f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    least, most = (str(end) if isinstance(end, int) else f"{end:g}" for end in (low, high))
+    return f"at least {least}" if math.isinf(high) else f"from {least} to {most}"
