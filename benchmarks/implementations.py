@@ -40,7 +40,8 @@ ENGINES = (
 )  # fmt: skip
 THRICE = (
     "2x4x1w8f8", "2x8x1w8f8", "4x4x1w8f8", "4x4x1w16f16", "8x2x1w16f16", "4x8x1w16f16",
-    "8x4x1w32f32", "4x4x2w16f32", "8x8x1w32f32", "4x16x1w32f32", "8x4x2w32f32", "16x8x1w64f32",
+    "8x4x1w32f32", "4x4x2w16f32", "8x8x1w32f32", "4x16x1w32f32", "8x4x2w32f32", "16x8x1w32f32",
+    "16x8x1w64f32",
 )  # fmt: skip
 # Engines that are small for their device, to see what that does.
 ROOMY = {"4x4x1w16f16": "ecp5-85f", "8x4x1w32f32": "ecp5-85f", "8x8x1w32f32": "ecp5-85f"}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from method import Pair, Scale, fitted, known_of, pairs_of, places_of
+from method import Pair, Scale, fitted, known_of, pairs_of, places_of, stamp
 from tqdm.auto import tqdm
 
 from codesign_kernel import explore, pareto
@@ -36,7 +36,7 @@ from codesign_kernel.truth import SIGNS, Truth, load
 
 START, BUDGET = 40, 40  # designs
 ENGINES = 4  # that the start is on at most, as `codesign profile` has it
-COLUMNS = ("way", "seed", "engines", "measured", "share", "test_share", "used")
+COLUMNS = ("way", "seed", "engines", "truth", "measured", "share", "test_share", "used")
 
 
 def drawn(truth: Truth, n: int, engines: np.ndarray, rng: np.random.Generator) -> Pair:
@@ -137,7 +137,8 @@ def main() -> None:
     tested = replace(truth, validation=truth.test)
     scale, on_test, count = Scale(truth.front()), Scale(tested.front()), len(truth.engines)
     rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
-    rows = [row for row in rows if row["engines"] == count]
+    now = stamp(truth)
+    rows = [row for row in rows if row.get("truth") == now]
     there = {(row["way"], row["seed"]) for row in rows}
     some = np.unique(np.linspace(0, count - 1, min(ENGINES, count)).round().astype(int))
     todo = [(way, seed) for seed in range(asked.seeds) for way in ("start", *WAYS)]
@@ -149,7 +150,8 @@ def main() -> None:
             best = pairs[pareto.front(points)]
             shares = scale.share(points), on_test.share(tested.figures(*best.T) * SIGNS)
             used = len(np.unique(pairs[:, 0]))
-            values = (way, seed, count, len(pairs), *(round(share, 2) for share in shares), used)
+            about = (way, seed, count, now, len(pairs))
+            values = (*about, *(round(share, 2) for share in shares), used)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
         write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
     table = pd.DataFrame(rows)

@@ -8,6 +8,7 @@ through two on-chip buffers, each of two halves: one is computed on while the ot
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ class Accelerators:
         return Accelerators(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def __iter__(self) -> Iterator[Accelerator]:
+        made = cache(Accelerator)  # many designs share an engine
         for row in zip(*(getattr(self, f.name).tolist() for f in fields(self)), strict=True):
-            yield Accelerator(*row)
+            yield made(*row)
 
     def features(self) -> tuple[np.ndarray, list[str]]:
         """Base-2 logarithms of the five parameters, (n, 5) float64, and their names."""

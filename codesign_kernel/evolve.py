@@ -66,11 +66,12 @@ class Evolution:
         # The population is in order: the best, and the ends of its front, are first.
         drawn = self._rng.random((3, self.children)) ** PRESSURE
         one, two, other = (len(self.genomes) * drawn).astype(np.int64)
-        two = np.where(self._rng.random(self.children) < CROSSED, two, one)
-        crossed = self.space.cross(self.genomes[one], self.genomes[two], self._rng)
-        genomes = self.space.mutate(crossed, self._rng, MUTATED / crossed.shape[1])
+        genomes, pair = self.genomes[one], self._rng.random(self.children) < CROSSED
+        genomes[pair] = self.space.cross(genomes[pair], self.genomes[two[pair]], self._rng)
+        genomes = self.space.mutate(genomes, self._rng, MUTATED / genomes.shape[1])
         near = self._near[self.engine[one], self._rng.integers(0, self._near.shape[1], len(one))]
-        engines = np.column_stack([self.engine[one], self.engine[two], near, self.engine[other]])
+        some = self._rng.integers(0, len(self.genomes), len(one))
+        engines = np.column_stack([self.engine[one], near, self.engine[other], self.engine[some]])
         drawn = self._rng.integers(0, self._engines, engines.shape)
         mutated = self._rng.random(engines.shape) < 0.1
         return self._new(genomes, np.where(mutated, drawn, engines))

@@ -159,7 +159,9 @@ def _search(predictors: Predictors, name: str, grid: Accelerators, constraints: 
         if not runs.any():  # a small space is soon exhausted
             continue
         acc = grid[asked.engine]
-        figures = predictors.figures(asked.genomes, acc, name, asked.which, busy, coverage, True)
+        figures = predictors.figures(
+            asked.genomes, acc, name, asked.which, busy, coverage, True, layers=layers
+        )
         designs = Designs(name, asked.rows, acc, *figures)
         known = np.zeros(len(designs))  # DSP and block RAM of the whole grid keep to the bounds
         broken = constraints.excess(designs.worst(constraints.confidence), known, known)

@@ -16,9 +16,10 @@ JITTER = 1e-8  # added to the diagonal, in units of the target's variance
 def matern52(square: Floats) -> tuple[Floats, Floats, Floats]:
     """k = (1 + r + r^2/3) e^-r, r and e^-r of r^2 = 5 |u - u'|^2 (eq. 4.17); overwrites r^2."""
     r = np.sqrt(np.maximum(square, 0.0, out=square))
-    decay = np.exp(-r)
+    decay = np.negative(r)
+    np.exp(decay, out=decay)
     k = square
-    k /= 3
+    k *= 1 / 3
     k += r
     k += 1
     k *= decay

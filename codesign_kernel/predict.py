@@ -161,18 +161,19 @@ class Predictors:
         self, genomes: Genomes, acc: Accelerators, device: str,
         which: np.ndarray | slice = slice(None), busy: np.ndarray | None = None,
         coverage: float | None = None, single: bool = False,
-        own: bool = False,
+        own: bool = False, layers: Layers | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
         """Return means of accuracy (%), latency (ms) and power (W), and the lower and upper ends of
         their intervals, (n, 3) each: those are the means too if no `coverage` is asked for.
 
         Accelerator i of `acc` runs genome `which[i]` of the genomes (a, genes): what belongs to the
         architecture is worked out once. `busy` as in `hardware_features`, `single` as in
-        `Surrogate.estimate`. The interval of latency includes how far the clock of an engine that
-        was not placed and routed is known, that of power how far the coefficients of its model are.
+        `Surrogate.estimate`; `layers` are those of the genomes, if they are known. The interval of
+        latency includes how far the clock of an engine that was not placed and routed is known,
+        that of power how far the coefficients of its model are.
         Raises InputError if the predictors are damaged: they predict no finite figure.
         """
-        chip, layers = self.devices[device], layers_of(self.space, genomes)
+        chip, layers = self.devices[device], layers or layers_of(self.space, genomes)
         measured = device in self.measured
         features, _ = accuracy_features(self.space, genomes, layers)
         accuracy = [side[which] for side in self.accuracy.estimate(features, coverage, single)]

@@ -274,22 +274,23 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         line, bend = linear @ self._alpha, (b * self._alpha).astype(real)
         root: NDArray[Any] = np.asfortranarray(self._root, dtype=half)
         product = get_blas_funcs("trmm", (root,))
+        z = self._inputs(X)
+        u, ones = z * stretch, np.ones((len(z), 1))
+        left: NDArray[Any] = np.hstack([u, ones, (u**2).sum(axis=1, keepdims=True)]).astype(real)
+        z = np.hstack([z, ones])
+        mean += self._scale * (z @ line)
         for i in range(0, len(X), _BLOCK):
             rows = slice(i, i + _BLOCK)
-            z = self._inputs(X[rows])
-            u, ones = z * stretch, np.ones((len(z), 1))
-            factor: NDArray[Any] = np.hstack([u, ones, (u**2).sum(axis=1, keepdims=True)]).astype(
-                real
-            )
-            k = matern52(factor @ right)[0]
-            z = np.hstack([z, ones])
-            mean[rows] += self._scale * (k @ bend + z @ line)
+            k = matern52(left[rows] @ right)[0]
+            mean[rows] += self._scale * (k @ bend)
             if with_std:
                 k *= real(b)
-                k += z @ linear
+                k += z[rows] @ linear
                 v = product(1.0, root, k.astype(half, copy=False).T, lower=1, overwrite_b=1)
-                left = 1 + b + a * (z[:, :-1] ** 2).sum(axis=1) - np.einsum("ij,ij->j", v, v)
-                std[rows] = self._scale * np.sqrt(np.maximum(left, 0.0) + noise)
+                std[rows] = np.einsum("ij,ij->j", v, v)
+        if with_std:
+            before = 1 + b + a * (z[:, :-1] ** 2).sum(axis=1)
+            std = self._scale * np.sqrt(np.maximum(before - std, 0.0) + noise)
         return mean, std
 
     def _unlog(self, values: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """Figures that the scripts in benchmarks/ work out themselves, on cases with a known answer."""
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -186,6 +187,24 @@ def test_designs_of_the_truth_are_those_of_the_store() -> None:
     )  # fmt: skip
     np.testing.assert_array_equal(method.pairs_of(truth, keys), pairs)
     assert method.known_of(truth, pairs).figures().tolist() == [[92, 3, 0.5], [93, 7, 0.5]]
+
+
+def test_rows_of_another_truth_are_told_apart() -> None:
+    method, truth = import_module("method"), few()
+    other = replace(truth, power_w=truth.power_w * 1.01)
+    assert method.stamp(truth) == method.stamp(few()) != method.stamp(other)
+
+
+def test_designs_are_chosen_by_validation_and_judged_by_test_images() -> None:
+    method = import_module("method")
+    truth = few()
+    truth = replace(truth, power_w=truth.power_w * [[1.0], [2.0]])  # so that it has a range
+    swapped = replace(truth, test=np.array([91.0, 93, 90, 92]))
+    everything = np.argwhere(np.isfinite(swapped.latency_ms))
+    unseen = method.Unseen(swapped)
+    assert unseen.share(everything) < 100  # the best by validation are not the best by test
+    same = method.Unseen(replace(truth, test=truth.validation))
+    assert same.share(everything) == pytest.approx(100)
 
 
 # improve.py
