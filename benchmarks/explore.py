@@ -145,8 +145,8 @@ def main() -> None:
     print("# Exploration\n")
     print(
         "Designs considered a second of one core, with all predictions and the intervals of the\n"
-        f"front, in {GENERATIONS} generations: mean of {SEEDS} seeds; `fashion` with those of the\n"
-        "shipped study, `imagenet` with made-up accuracies. One by one: a plain loop\n"
+        f"front, in {GENERATIONS} generations: mean of {SEEDS} seeds. Predictors of `fashion` are\n"
+        "the shipped study's, accuracies of `imagenet` made up. One by one: a plain loop\n"
         "over the same predictors. NSGA-II: pymoo's, on the same predictors, with as many\n"
         "evaluations. Hypervolumes are those of all that was considered, latency and power by\n"
         "their logarithms, scaled to the range of all fronts.\n"

@@ -14,16 +14,15 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from method import Pair, Scale, fitted, known_of, pairs_of, places_of, stamp
+from method import Pair, Scale, Unseen, fitted, known_of, pairs_of, places_of, stamp
 from tqdm.auto import tqdm
 
-from codesign_kernel import explore, pareto
+from codesign_kernel import explore
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.evolve import crowding
@@ -134,8 +133,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     asked = parser.parse_args()
     truth = load(asked.folder, load_space(asked.space))
-    tested = replace(truth, validation=truth.test)
-    scale, on_test, count = Scale(truth.front()), Scale(tested.front()), len(truth.engines)
+    scale, unseen, count = Scale(truth.front()), Unseen(truth), len(truth.engines)
     rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
     now = stamp(truth)
     rows = [row for row in rows if row.get("truth") == now]
@@ -147,8 +145,7 @@ def main() -> None:
         start = drawn(truth, START, some, rng)
         for pairs in [start] if way == "start" else WAYS[way](truth, start, rng):
             points = truth.figures(*pairs.T) * SIGNS
-            best = pairs[pareto.front(points)]
-            shares = scale.share(points), on_test.share(tested.figures(*best.T) * SIGNS)
+            shares = scale.share(points), unseen.share(pairs)
             used = len(np.unique(pairs[:, 0]))
             about = (way, seed, count, now, len(pairs))
             values = (*about, *(round(share, 2) for share in shares), used)

@@ -363,10 +363,10 @@ class Unseen:
 
     def __init__(self, truth: Truth) -> None:
         self.truth, self.chosen_by = replace(truth, validation=truth.test), truth
-        pairs = np.argwhere(np.isfinite(truth.latency_ms))
-        points = self.truth.figures(*pairs.T) * SIGNS
-        self.true_front = pairs[pareto.front(points)]
-        self.scale = Scale(self.truth.front())
+        self.everything = everywhere(truth, np.arange(len(truth.genomes)))
+        points = self.truth.figures(*self.everything.T) * SIGNS
+        best = pareto.front(points)
+        self.true_front, self.scale = self.everything[best], Scale(points[best])
 
     def share(self, pairs: Pair) -> float:
         """Hypervolume on test images, in % of their true front's, of the front that validation
@@ -408,8 +408,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")  # BoTorch's advice on scaling
     truth = load(asked.folder, load_space(asked.space))
     scale, unseen = Scale(truth.front()), Unseen(truth)
-    everything = np.argwhere(np.isfinite(truth.latency_ms))
-    whole = unseen.share(everything)  # of an exhaustive search
+    whole = unseen.share(unseen.everything)  # of the true front
     now = stamp(truth)
     rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
     rows = [row for row in rows if row.get("truth") == now]

@@ -15,8 +15,7 @@ from .accelerator import Accelerators
 from .space import Genomes, SearchSpace
 
 POPULATION = 1000
-CHILDREN = 1000  # architectures asked for at a time,
-ENGINES = 4  # on so many engines each
+CHILDREN = 1000  # architectures asked for at a time
 CROSSED = 0.5  # of the children have two parents
 PRESSURE = 3  # parents are drawn from the first u^3 of the population, u uniform in [0, 1]
 MUTATED = 1.5  # genes of a child, in the mean

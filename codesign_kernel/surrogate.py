@@ -258,7 +258,7 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         X = np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
-        mean, std = self._mean(X), np.zeros(len(X))
+        mean, known = self._mean(X), np.zeros(len(X))
         a, b, noise = np.exp(self.theta_[[0, 1, -1]])
         # With less noise, single precision could move means by more than `estimate` promises. At
         # that of the second line it moves a std by at most 0.5 %.
@@ -287,11 +287,11 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 k *= real(b)
                 k += z[rows] @ linear
                 v = product(1.0, root, k.astype(half, copy=False).T, lower=1, overwrite_b=1)
-                std[rows] = np.einsum("ij,ij->j", v, v)
-        if with_std:
-            before = 1 + b + a * (z[:, :-1] ** 2).sum(axis=1)
-            std = self._scale * np.sqrt(np.maximum(before - std, 0.0) + noise)
-        return mean, std
+                known[rows] = np.einsum("ij,ij->j", v, v)
+        if not with_std:
+            return mean, np.zeros(len(X))
+        left_over = 1 + b + a * (z[:, :-1] ** 2).sum(axis=1) - known
+        return mean, self._scale * np.sqrt(np.maximum(left_over, 0.0) + noise)
 
     def _unlog(self, values: Floats) -> Floats:
         """From the target or its logarithm to the target."""
