@@ -1,6 +1,6 @@
 """What the units of the engine have to do for each layer, in cycles, each alone on the memory port.
 
-How they wait for each other is in `cycles.py`; the arrays are laid out as in `loops.py`.
+How they wait for each other is in `waits.py`; the arrays are laid out as in `loops.py`.
 """
 
 from typing import NamedTuple
@@ -115,8 +115,8 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
         port.transfer(beats, np.ceil(beats / BURST)) * there, first, first_commands, whole, burst,
         np.asarray(acc.pv, REAL), chunks, end, commands,
         port.transfer(mean * valid, commands), written,
-        np.where(many, full, written - 1), np.where(many, before, written - 1), most * late,
-        last, least * later,
+        np.where(many, full, written - 1), np.where(many, before, written - 1),
+        np.where(many, most * late, commands), last, least * later,
         port.bytes * np.add(*beats_moved(one, loops, acc, port)),
     )  # fmt: skip
     shape = np.broadcast_shapes(*(part.shape for part in found))
@@ -125,26 +125,38 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
 
 class Ahead(NamedTuple):
     """What comes before each layer, (layers, ...): words, groups and tasks; and from it on: cycles
-    of loading, and their mean in a command."""
+    of loading, and their mean in a command and, over the tasks read ahead, in a turn without haste:
+    between two writes."""
 
     words: np.ndarray
     groups: np.ndarray
     tasks: np.ndarray
     load: np.ndarray
     burst: np.ndarray
+    turn: np.ndarray
 
 
 def ahead(need: Plan, port: Port) -> Ahead:
-    """Sum up what the loader of weights goes through."""
+    """Sum up what the loader of weights goes through.
+
+    Without haste it asks for commands in pairs. The last one of a group has no second, as asking
+    for the next group takes a few states; then the next pair is in the same turn.
+    """
     words, groups, tasks = (
         np.cumsum(part, axis=0, dtype=REAL) - part
         for part in (need.runs * need.words, need.runs, need.tiles * need.there)
     )
-    cost = need.runs * need.load
-    commands = need.runs * np.ceil(need.load / port.burst)
-    cost, commands = (np.cumsum(part[::-1], axis=0)[::-1] for part in (cost, commands))
-    burst = np.where(commands > 0, cost / np.maximum(commands, 1), BURST)
-    return Ahead(words, groups, tasks, cost, burst)
+    commands = np.ceil(need.load / port.burst)
+    turns = np.where(commands > 1, np.floor(commands / 2), commands / 2)
+    load, commands, turns = (
+        np.cumsum((need.runs * part)[::-1], axis=0)[::-1] for part in (need.load, commands, turns)
+    )
+    burst = np.where(commands > 0, load / np.maximum(commands, 1), BURST)
+    near, turns = load.copy(), turns.copy()
+    near[:-TASKS] -= load[TASKS:]
+    turns[:-TASKS] -= turns[TASKS:].copy()
+    turn = np.where(turns > 0, near / np.maximum(turns, 0.5), 2 * burst)
+    return Ahead(words, groups, tasks, load, burst, turn)
 
 
 def reach(need: Plan, sums: Ahead) -> tuple[np.ndarray, np.ndarray]:

@@ -232,3 +232,16 @@ def test_ways_are_compared_seed_by_seed() -> None:
         "| improve, 4 rounds | 84.5 % | 79.0 | 90.0 | 15.5 | +9.5 ± 14.8 | 1 of 2 | 83.5 % | "
     )
     assert improved in found
+
+
+# unseen.py
+
+
+def test_networks_of_random_layers_are_simulated_and_found_in_the_table() -> None:
+    unseen = import_module("unseen")
+    text, bits = unseen.RANDOM[0]
+    about = {"kind": "random", "accelerator": text, "port_bits": bits, "network": 0}
+    found = pd.DataFrame(unseen.rows_of(unseen.chance(np.random.default_rng(7)), about))
+    table = pd.read_csv(BENCHMARKS.parent / "data" / "unseen_cycles.csv")
+    same = (table[list(about)] == pd.Series(about)).all(axis=1)
+    pd.testing.assert_frame_equal(found, table[same].reset_index(drop=True), check_exact=False)

@@ -65,22 +65,48 @@ def test_layers_and_networks_with_an_ideal_memory(measured: pd.DataFrame) -> Non
     ideal = measured[measured["memory"] == "ideal"]
     error = (ideal["p_cycles"] / ideal["cycles"] - 1).abs()
     assert error.median() < 0.001
-    assert error.quantile(0.98) < 0.042
-    assert (error > 0.05).sum() <= 6
-    assert error.max() < 0.09
+    assert error.quantile(0.98) < 0.03
+    assert error.max() < 0.05
     sums = ideal.groupby(["architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
     error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
     assert error.median() < 0.0015
-    assert error.max() < 0.009
+    assert error.max() < 0.01
+
+
+def test_layers_that_the_closed_form_was_not_made_on() -> None:
+    table = pd.read_csv(DATA / "unseen_cycles.csv")
+    parts = []
+    for _, rows in table.groupby(["kind", "accelerator", "port_bits", "network"], sort=False):
+        layers = Layers(
+            tuple(rows["layer"].astype(str)), *(rows[name].to_numpy()[None] for name in BOUNDS)
+        )
+        acc, port = (rows[name].iloc[0] for name in ("accelerator", "port_bits"))
+        found = cycles(layers, Accelerator.parse(acc), Port.of_memory(int(port), IDEAL))
+        parts.append(rows.assign(now=found.total[0]))
+    table = pd.concat(parts)
+    # If not, benchmarks/unseen.py is to be run again.
+    assert (table["now"] - table["closed_form"]).abs().max() < 0.1
+    error = (table["now"] / table["cycles"] - 1).abs()
+    subnet = error[table["kind"] == "subnet"]
+    chance = error[table["kind"] == "random"]
+    assert len(subnet) >= 1000
+    assert subnet.median() < 0.001
+    assert subnet.quantile(0.98) < 0.03
+    assert (subnet > 0.05).sum() <= 2
+    assert subnet.max() < 0.07
+    assert len(chance) >= 400
+    assert chance.median() < 0.001
+    assert (chance > 0.05).mean() < 0.04
+    assert chance.max() < 0.17
 
 
 def test_networks_with_other_memories(measured: pd.DataFrame) -> None:
     sums = measured.groupby(["memory", "architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
     error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
     assert error["default"].median() < 0.005
-    assert error["default"].max() < 0.06
-    assert error["slow"].median() < 0.014
-    assert error["slow"].max() < 0.08
+    assert error["default"].max() < 0.04
+    assert error["slow"].median() < 0.016
+    assert error["slow"].max() < 0.09
 
 
 @pytest.mark.parametrize("text", ENGINES)

@@ -1,0 +1,170 @@
+"""Within one layer on the engine: how its units wait for each other, in cycles.
+
+What each unit has to do is in `units.py`; how layers follow each other is in `cycles.py`. The
+arrays are laid out as in `loops.py`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .loops import BURST, TASK_BYTES, Port
+from .units import COMMAND, GROUP, TASKS, Plan
+
+QUEUE = 4  # commands that the memory takes ahead
+BETWEEN = 2  # states of the writer between chunks
+
+
+def stalls(one: Plan, wait: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Cycles that the multipliers wait in each group, and from group to group, for the output
+    buffer: it holds two chunks, so that the one after next begins when a chunk is written.
+
+    From that chunk to this one pass at least its steps, its settling and its writing, where the
+    multipliers need only the steps of two chunks. `wait`: of the writer for the port, in a chunk;
+    that hides what it does between chunks if it never rests. A group's last chunk may be short:
+    then that of the group before is sooner in its way, or the next group's first waits for the
+    chunk before the short one.
+    """
+    steps = np.minimum(BURST, one.pixels) * one.pixel
+    write = one.full + wait
+    hop = np.maximum(steps + write + one.settle, 2 * (write - np.minimum(BETWEEN, wait)))
+    inner = np.floor((one.chunks - 1) / 2) * np.maximum(0, hop - 2 * steps)
+    odd = one.group - GROUP + one.written - 1 + one.chunks * (wait + one.settle)
+    half = one.chunks / 2
+    short = np.where(one.chunks > 1, one.group - one.end * one.pixel + hop - steps - GROUP, 0)
+    pair = np.maximum(np.where(half == np.floor(half), half * hop, odd / 2), short)
+    pair = pair - one.group - inner
+    times = np.where(one.chunks == 1, 2 * np.floor((one.runs - 1) / 2), one.runs - 1)
+    return one.runs * inner, times * np.maximum(0, pair)
+
+
+class Tail(NamedTuple):
+    """The last writes of a layer, from its last step on."""
+
+    settle: np.ndarray  # until the last chunk is there
+    before: np.ndarray  # to write the chunk before it,
+    before_commands: np.ndarray
+    apart: np.ndarray  # which came so much earlier
+    last: np.ndarray
+    commands: np.ndarray
+    behind: np.ndarray  # until all is written, if the writer has long been behind
+
+    def quiet(self, wait: np.ndarray | float) -> np.ndarray:
+        """Cycles until all is written, where each command waits so long for the port."""
+        before, last = (
+            np.maximum(0, each * wait - BETWEEN) for each in (self.before_commands, self.commands)
+        )
+        rest = self.before + before - self.apart
+        return np.asarray(self.settle + np.maximum(0, rest) + self.last + last)
+
+    def written(self, wait: np.ndarray, most: np.ndarray) -> np.ndarray:
+        """The same, but they wait for no more than there is to load."""
+        quiet = self.quiet(0.0)
+        delayed = quiet + np.minimum(self.quiet(wait) - quiet, most)
+        return np.asarray(np.maximum(delayed, self.behind))
+
+
+def first_rows(one: Plan, two: np.ndarray, tasks: np.ndarray, burst: np.ndarray,
+               port: Port) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """Cycles of the first layer until its weights are there, from then until its rows are, and of
+    reading tasks after that.
+
+    Both come from the start, in turns, burst by burst: the weights' first two before the map's, and
+    two more while that is asked for, if the group has as many. In between, one task after another
+    is read. When two filter groups are there, the map goes first.
+    """
+    task = TASK_BYTES / port.bytes + port.gap
+    turns = np.ceil(one.load / port.burst)
+    weights = (
+        9 + one.load + np.minimum(one.whole, np.maximum(0, turns - 2) * (one.burst + port.gap))
+    )
+    weights = weights + task * np.minimum(np.floor(weights / (100 + port.extra_latency)), TASKS - 1)
+    count = one.first_commands
+    others = np.minimum(two, (count + np.clip(turns - 2, 0, 2)) * burst)
+    rows = 4 + port.extra_latency + one.first + others
+    rows = rows + 6 * np.minimum(count, 4) * (count >= 2)
+    tasks = tasks - 1
+    read = np.minimum(np.minimum(np.floor(rows / (90 + port.extra_latency)), TASKS - 1), tasks)
+    rows = np.maximum(0, rows + task * read - weights - port.extra_latency)
+    return weights + port.extra_latency, rows, task * (np.minimum(TASKS - 1, tasks) - read)
+
+
+class Main(NamedTuple):
+    """A layer from its first step to its last: cycles in all, and those of waiting."""
+
+    total: np.ndarray
+    input: np.ndarray
+    weights: np.ndarray
+    tail: Tail
+
+
+def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, late: np.ndarray, lazy: np.ndarray,
+              load: np.ndarray, burst: np.ndarray, held: list[tuple[np.ndarray, np.ndarray]],
+              calm: np.ndarray) -> Main:  # fmt: skip
+    """Cycles from the first step of a layer to its last: what the slowest unit takes.
+
+    The multipliers are held up by the output buffer (`stalls`). The writer, if it is slower, starts
+    with the first chunk and is two chunks behind the multipliers at the end. The map's `rest` may
+    come so late that they have only a row of the first group left when it is there. `load` is what
+    is left to load of this layer's own weights.
+
+    While the map's rest and `eager` cycles of weights are loaded, the memory has QUEUE commands to
+    go on with, and a write waits behind those and the one at the port; while weights are loaded
+    without haste, `lazy` cycles, it waits for `calm` cycles. What is loaded before the first chunk
+    is there delays no write, and what it delays are the first. `late`: cycles of weights in haste
+    once more, in the last group.
+    """
+    runs, count = one.runs, np.maximum(one.runs * one.chunks, 1)
+    moved = np.minimum(rest / QUEUE, one.moved * (1 - 1 / one.chunks))
+    maps = rest + moved + np.minimum(eager, rest)
+    short = one.end * one.pixel
+    lag = np.maximum(np.minimum(BURST, one.pixels) * one.pixel,
+                     np.minimum(1, BURST / one.pixels) * maps) + one.settle  # fmt: skip
+    queued = np.maximum(0, rest + eager - lag)
+    lazy = np.maximum(0, lazy - np.maximum(0, lag - eager - rest))
+    commands = np.maximum(runs * one.commands, 1e-9)
+    own, loads = eager + late, rest + eager + late
+    burst = np.maximum(1, (rest * one.burst + own * burst) / np.maximum(loads, 1e-9))
+    between = COMMAND + BETWEEN * one.chunks * runs / commands
+    hasty, calm = np.maximum(0, (QUEUE + 1) * burst - between), calm + COMMAND - between
+    again = np.minimum(late / ((QUEUE + 1) * burst * commands), 1 / np.maximum(runs, 1))
+    hurried = np.minimum(1, queued / ((QUEUE + 1) * burst * commands) + again)
+    idly = np.minimum(1 - hurried, lazy / ((calm + COMMAND) * commands))
+    delay = commands * (hurried * hasty + idly * calm)
+    quiet, slow, slower = held
+    inner, pairs = ((1 - hurried - idly) * a + idly * b + hurried * c
+                    for a, b, c in zip(quiet, slow, slower, strict=True))  # fmt: skip
+    base = runs * one.group - GROUP
+    own = base + inner + pairs
+    writer = lag + runs * one.written - one.before - one.last + short
+    part = 1 - 2 / count
+    early = np.minimum(idly, part - np.minimum(hurried, part)) * calm
+    early = commands * (np.minimum(hurried, part) * hasty + early)
+    writer = np.where(count >= 3, writer + early, 0)
+    row = one.group / one.rows
+    later = [(1 - idly) * a + idly * b for a, b in zip(quiet, slow, strict=True)]
+    mapped = maps + row - GROUP + (runs - 1) * one.group
+    mapped = mapped + later[0] * (1 - 1 / np.maximum(runs, 1)) + later[1]
+    total = np.maximum(own, np.maximum(writer, mapped))
+    limited = (writer >= total) & (count > 2)
+    input_ = np.minimum(total - own, np.maximum(0, maps + row - one.group))
+    # Weights: the last group's may come late, and where only one has room, all others' do.
+    late = load + np.maximum(0, runs - 2) * one.moved + rest + one.group - GROUP
+    late = np.where(2 * one.words <= one.ring, late,
+                    runs * one.group + (runs - 1) * (one.load + COMMAND))  # fmt: skip
+    weights = np.where(runs > 1, np.maximum(0, late - total), 0)
+    # Rows: while some are to come, the multipliers look for the next one at each row's end; and
+    # the next tile's may not be there in time.
+    ends = np.ceil(rest * (1 + 1 / QUEUE) / np.maximum(np.maximum(row, 1), one.whole / one.rows))
+    more = np.maximum(0, np.minimum(one.rows - 1, ends) - input_)
+    more = more + (one.tiles - 1) * np.maximum(0, one.whole - one.groups * one.group)
+    total = total + weights + more
+    behind = np.maximum(0, one.settle - total + writer) * (count > 2)
+    apart = np.where(one.chunks > 1, short, one.group) + behind
+    paired = (one.chunks == 1) & (count / 2 > np.floor(count / 2)) & (pairs > 0) & ~limited
+    tail = Tail(
+        one.settle, np.where(count > 1, one.before, 0), one.before_commands,
+        np.where(paired, np.inf, apart), one.last + 1, one.last_commands,
+        lag + runs * one.written + delay - total,
+    )  # fmt: skip
+    return Main(total, input_ + more, weights, tail)
