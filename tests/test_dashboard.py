@@ -273,6 +273,19 @@ def test_click_shows_the_design_of_the_point(page: Page, study: Study) -> None:
 
 
 @pytest.mark.browser
+def test_a_limit_out_of_range_is_told_until_the_next_one(page: Page) -> None:
+    name = "Latency, at most"
+    low = field(page, name).get_attribute("min")
+    enter(page, name, -5)
+    told = page.locator(".codesign-bound output").first
+    expect(told).to_contain_text("-5 is out of range: it can be from")
+    expect(told).to_contain_text(f"and is now {low}.")
+    expect(field(page, name)).to_have_value(str(low))
+    page.get_by_role("button", name="Clear the limits").click()
+    expect(told).to_be_empty()
+
+
+@pytest.mark.browser
 def test_everything_that_is_operated_has_a_name(page: Page) -> None:
     lines = page.locator(".codesign-page").aria_snapshot().splitlines()
     operated = [

@@ -6,6 +6,7 @@ function render({ model, el }) {
   const slider = document.createElement("input");
   const number = document.createElement("input");
   const unit = document.createElement("span");
+  const note = document.createElement("output"); // what was typed and could not be taken
   slider.type = "range";
   slider.id = name.htmlFor = id;
   slider.min = 0;
@@ -13,7 +14,7 @@ function render({ model, el }) {
   number.type = "number";
   number.step = "any";
   el.classList.add("codesign-bound");
-  el.replaceChildren(name, number, unit, slider);
+  el.replaceChildren(name, number, unit, slider, note);
 
   // The slider counts steps from the least to the greatest value, linear or logarithmic.
   const scale = () => {
@@ -36,6 +37,7 @@ function render({ model, el }) {
     const { low, high, steps, to } = scale();
     const value = model.get("value");
     const named = `${model.get("label")}, ${model.get("sense")}`;
+    note.textContent = "";
     name.textContent = named;
     unit.textContent = model.get("unit");
     slider.max = steps;
@@ -47,17 +49,22 @@ function render({ model, el }) {
     number.setAttribute("aria-label", `${named}, in ${model.get("unit")}`);
   };
 
-  const send = (value) => {
+  const send = (value, told = "") => {
     model.set("value", value);
     model.save_changes();
     show();
+    note.textContent = told;
   };
 
   slider.addEventListener("input", () => send(scale().from(Number(slider.value))));
   number.addEventListener("change", () => {
     const { low, high } = scale();
-    const value = number.value === "" ? model.get("value") : Number(number.value);
-    send(Math.min(high, Math.max(low, value)));
+    const typed = number.value === "" ? NaN : Number(number.value);
+    const value = Number.isNaN(typed) ? model.get("value") : Math.min(high, Math.max(low, typed));
+    const asked = Number.isNaN(typed) ? "What was typed is no number" : `${typed} is out of range`;
+    const range = `from ${low} to ${high} ${model.get("unit")}`;
+    send(value, value === typed ? "" : `${asked}: it can be ${range}, and is now ${value}.`);
+    number.value = value; // also where the number field has the focus
   });
   model.on("change", show);
   show();
