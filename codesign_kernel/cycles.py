@@ -155,8 +155,11 @@ def present(need: Plan, port: Port) -> np.ndarray:
         left = np.maximum(0, most - lead)
         eager = np.minimum(np.maximum(0, two - lead), left)
         wait = np.where(eager > 0, hasty, calm)
-        done = tail.written(wait, np.maximum(0, np.where(eager > 0, eager, left) - tail.settle))
-        still = np.maximum(0, eager - done)
+        loads = np.maximum(0, np.where(eager > 0, eager, left) - tail.settle)
+        done = tail.written(wait, loads, calm)
+        # Commands are under way when the loader learns that it need not hurry.
+        still = np.minimum(eager + QUEUE * whole, left) - done
+        still = np.where(eager > 0, np.maximum(0, still), 0)
         slower = np.where(still > 0, np.minimum((QUEUE + need.first_commands) * whole, still),
                           np.minimum(whole, np.maximum(0, left - done)))  # fmt: skip
         rows = done + HAND_OVER + need.lanes + port.extra_latency + need.first + slower
@@ -171,7 +174,7 @@ def present(need: Plan, port: Port) -> np.ndarray:
     control[0] += 12 + TASK_BYTES / port.bytes + port.extra_latency
     compute = need.runs * need.compute
     output = part.total - part.input - part.weights - compute - GROUP * (need.runs - 1)
-    ends = np.maximum(part.tail.quiet(0.0), part.tail.behind) - need.settle
+    ends = np.maximum(part.tail.quiet(0.0, 0.0), part.tail.behind) - need.settle
     output = np.maximum(0, output) + (sums.load <= cost) * ends
     found = np.stack([control, compute, for_rows + part.input, for_weights + part.weights, output,
                       need.bytes])  # fmt: skip

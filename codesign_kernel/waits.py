@@ -49,18 +49,18 @@ class Tail(NamedTuple):
     commands: np.ndarray
     behind: np.ndarray  # until all is written, if the writer has long been behind
 
-    def quiet(self, wait: np.ndarray | float) -> np.ndarray:
-        """Cycles until all is written, where each command waits so long for the port."""
-        before, last = (
-            np.maximum(0, each * wait - BETWEEN) for each in (self.before_commands, self.commands)
-        )
-        rest = self.before + before - self.apart
-        return np.asarray(self.settle + np.maximum(0, rest) + self.last + last)
+    def quiet(self, wait: np.ndarray | float, calm: np.ndarray | float) -> np.ndarray:
+        """Cycles until all is written, where each command waits so long for the port: before the
+        last chunk no more than `calm`."""
+        before = np.maximum(0, self.before_commands * np.minimum(wait, calm) - BETWEEN)
+        last = np.maximum(0, self.commands * wait - BETWEEN)
+        rest = np.maximum(0, self.before + before - self.apart)
+        return np.asarray(self.settle + rest + self.last + last)
 
-    def written(self, wait: np.ndarray, most: np.ndarray) -> np.ndarray:
+    def written(self, wait: np.ndarray, most: np.ndarray, calm: np.ndarray) -> np.ndarray:
         """The same, but they wait for no more than there is to load."""
-        quiet = self.quiet(0.0)
-        delayed = quiet + np.minimum(self.quiet(wait) - quiet, most)
+        quiet = self.quiet(0.0, 0.0)
+        delayed = quiet + np.minimum(self.quiet(wait, calm) - quiet, most)
         return np.asarray(np.maximum(delayed, self.behind))
 
 
