@@ -116,7 +116,7 @@ def test_prints_each_layer_and_the_totals_with_units_and_source(
     status, out, err = codesign(name, "--accelerator", ACC)
     assert (status, err) == (0, "")
     first, heads, *lines = out.splitlines()
-    expected = f"{name} on {ACC}, Lattice ECP5 85F, 117 MHz. All figures are modelled."
+    expected = f"{name} on {ACC}, Lattice ECP5 85F, 122 MHz. All figures are modelled."
     assert first == expected
     assert re.split(r"  +", heads) == [
         "layer", "cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck",
@@ -204,7 +204,7 @@ def test_a_table_and_a_device_of_ones_own(codesign: Command, tmp_path: Path) -> 
     device.write_text(kept.read_text().replace("ECP5 85F", "Mine"))
     status, out, _ = codesign(table, "--accelerator", ACC, "--device", device)
     assert status == 0
-    assert out.startswith(f"net on {ACC}, Lattice Mine, 117 MHz. All figures are modelled.\n")
+    assert out.startswith(f"net on {ACC}, Lattice Mine, 122 MHz. All figures are modelled.\n")
     assert read_topology(table).layers.macs.tolist() == [640]
 
 
