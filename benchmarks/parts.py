@@ -38,7 +38,7 @@ MEMORIES = {  # as benchmarks/cycles.py has them
 PORT_BITS = 64
 BOUNDS = ("filters", "channels", "in_height", "in_width", "height", "width", "kernel", "stride",
           "residual")  # fmt: skip
-TRAINED = 300  # layers
+TRAINED = 600  # layers
 ROUTED = 40  # engines, at most, from which the clock is learnt
 
 
