@@ -152,10 +152,10 @@ def ahead(need: Plan, port: Port) -> Ahead:
         np.cumsum((need.runs * part)[::-1], axis=0)[::-1] for part in (need.load, commands, turns)
     )
     burst = np.where(commands > 0, load / np.maximum(commands, 1), BURST)
-    near, turns = load.copy(), turns.copy()
+    near, few = load.copy(), turns.copy()
     near[:-TASKS] -= load[TASKS:]
-    turns[:-TASKS] -= turns[TASKS:].copy()
-    turn = np.where(turns > 0, near / np.maximum(turns, 0.5), 2 * burst)
+    few[:-TASKS] -= turns[TASKS:]
+    turn = np.where(few > 0, near / np.maximum(few, 0.5), 2 * burst)
     return Ahead(words, groups, tasks, load, burst, turn)
 
 

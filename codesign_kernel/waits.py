@@ -123,12 +123,13 @@ def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, late: np.ndarray, 
     queued = np.maximum(0, rest + eager - lag)
     lazy = np.maximum(0, lazy - np.maximum(0, lag - eager - rest))
     commands = np.maximum(runs * one.commands, 1e-9)
-    own, loads = eager + late, rest + eager + late
-    burst = np.maximum(1, (rest * one.burst + own * burst) / np.maximum(loads, 1e-9))
-    between = COMMAND + BETWEEN * one.chunks * runs / commands
-    hasty, calm = np.maximum(0, (QUEUE + 1) * burst - between), calm + COMMAND - between
-    again = np.minimum(late / ((QUEUE + 1) * burst * commands), 1 / np.maximum(runs, 1))
-    hurried = np.minimum(1, queued / ((QUEUE + 1) * burst * commands) + again)
+    # A write in haste waits behind `passed` cycles, of maps and weights in the mean.
+    haste = eager + late
+    burst = (rest * one.burst + haste * burst) / np.maximum(rest + haste, 1e-9)
+    passed, hidden = (QUEUE + 1) * np.maximum(1, burst), BETWEEN * one.chunks * runs / commands
+    hasty, calm = np.maximum(0, passed - COMMAND - hidden), calm - hidden
+    again = np.minimum(late / (passed * commands), 1 / np.maximum(runs, 1))
+    hurried = np.minimum(1, queued / (passed * commands) + again)
     idly = np.minimum(1 - hurried, lazy / ((calm + COMMAND) * commands))
     delay = commands * (hurried * hasty + idly * calm)
     quiet, slow, slower = held
@@ -137,9 +138,9 @@ def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, late: np.ndarray, 
     base = runs * one.group - GROUP
     own = base + inner + pairs
     writer = lag + runs * one.written - one.before - one.last + short
-    part = 1 - 2 / count
-    early = np.minimum(idly, part - np.minimum(hurried, part)) * calm
-    early = commands * (np.minimum(hurried, part) * hasty + early)
+    most = 1 - 2 / count  # of the commands: those of all chunks but the last two
+    first = np.minimum(hurried, most)
+    early = commands * (first * hasty + np.minimum(idly, most - first) * calm)
     writer = np.where(count >= 3, writer + early, 0)
     row = one.group / one.rows
     later = [(1 - idly) * a + idly * b for a, b in zip(quiet, slow, strict=True)]
@@ -149,10 +150,10 @@ def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, late: np.ndarray, 
     limited = (writer >= total) & (count > 2)
     input_ = np.minimum(total - own, np.maximum(0, maps + row - one.group))
     # Weights: the last group's may come late, and where only one has room, all others' do.
-    late = load + np.maximum(0, runs - 2) * one.moved + rest + one.group - GROUP
-    late = np.where(2 * one.words <= one.ring, late,
+    there = load + np.maximum(0, runs - 2) * one.moved + rest + one.group - GROUP
+    there = np.where(2 * one.words <= one.ring, there,
                     runs * one.group + (runs - 1) * (one.load + COMMAND))  # fmt: skip
-    weights = np.where(runs > 1, np.maximum(0, late - total), 0)
+    weights = np.where(runs > 1, np.maximum(0, there - total), 0)
     # Rows: while some are to come, the multipliers look for the next one at each row's end; and
     # the next tile's may not be there in time.
     ends = np.ceil(rest * (1 + 1 / QUEUE) / np.maximum(np.maximum(row, 1), one.whole / one.rows))

@@ -30,14 +30,20 @@ ENGINES = ("8x8x1w16f16", "4x2x2w32f32", "4x8x4w32f64", "16x4x1w32f16", "2x8x2w3
            "4x16x1w32f32", "32x2x1w32f16", "16x8x1w64f32")  # fmt: skip
 
 
+def closed(rows: pd.DataFrame, text: str, port: Port) -> Cycles:
+    """The closed form of the network whose layers are the rows of a table."""
+    names = tuple(rows["layer"].astype(str))
+    layers = Layers(names, *(rows[name].to_numpy()[None] for name in BOUNDS))
+    return cycles(layers, Accelerator.parse(text), port)
+
+
 @pytest.fixture(scope="module")
 def measured() -> pd.DataFrame:
     """The table of measured layers, with the closed form's cycles in columns that begin with p_."""
     parts = []
     table = pd.read_csv(DATA / "layer_cycles.csv")
     for key, rows in table.groupby(["space", "architecture", "accelerator", "memory"], sort=False):
-        layers = Layers(tuple(rows["layer"]), *(rows[name].to_numpy()[None] for name in BOUNDS))
-        found = cycles(layers, Accelerator.parse(key[2]), MEMORIES[key[3]])
+        found = closed(rows, key[2], MEMORIES[key[3]])
         columns = {f"p_{cause}": getattr(found, cause)[0] for cause in CAUSES}
         parts.append(rows.assign(p_cycles=found.total[0], **columns))
     return pd.concat(parts)
@@ -76,12 +82,8 @@ def test_layers_and_networks_with_an_ideal_memory(measured: pd.DataFrame) -> Non
 def test_layers_that_the_closed_form_was_not_made_on() -> None:
     table = pd.read_csv(DATA / "unseen_cycles.csv")
     parts = []
-    for _, rows in table.groupby(["kind", "accelerator", "port_bits", "network"], sort=False):
-        layers = Layers(
-            tuple(rows["layer"].astype(str)), *(rows[name].to_numpy()[None] for name in BOUNDS)
-        )
-        acc, port = (rows[name].iloc[0] for name in ("accelerator", "port_bits"))
-        found = cycles(layers, Accelerator.parse(acc), Port.of_memory(int(port), IDEAL))
+    for key, rows in table.groupby(["kind", "accelerator", "port_bits", "network"], sort=False):
+        found = closed(rows, key[1], Port.of_memory(key[2], IDEAL))
         parts.append(rows.assign(now=found.total[0]))
     table = pd.concat(parts)
     # If not, benchmarks/unseen.py is to be run again.

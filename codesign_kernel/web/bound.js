@@ -45,7 +45,7 @@ function render({ model, el }) {
     slider.setAttribute("aria-valuetext", `${value} ${model.get("unit")}`);
     number.min = low;
     number.max = high;
-    if (document.activeElement !== number || Number(number.value) !== value) number.value = value;
+    if (document.activeElement !== number || number.valueAsNumber !== value) number.value = value;
     number.setAttribute("aria-label", `${named}, in ${model.get("unit")}`);
   };
 
@@ -59,12 +59,11 @@ function render({ model, el }) {
   slider.addEventListener("input", () => send(scale().from(Number(slider.value))));
   number.addEventListener("change", () => {
     const { low, high } = scale();
-    const typed = number.value === "" ? NaN : Number(number.value);
+    const typed = number.valueAsNumber; // NaN if it is no number
     const value = Number.isNaN(typed) ? model.get("value") : Math.min(high, Math.max(low, typed));
     const asked = Number.isNaN(typed) ? "What was typed is no number" : `${typed} is out of range`;
     const range = `from ${low} to ${high} ${model.get("unit")}`;
     send(value, value === typed ? "" : `${asked}: it can be ${range}, and is now ${value}.`);
-    number.value = value; // also where the number field has the focus
   });
   model.on("change", show);
   show();
