@@ -8,7 +8,7 @@ see the tests, and data/layer_cycles.csv.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from .accelerator import Accelerator, Accelerators
 from .loops import (
     BURST,
     PARAM_BYTES,
-    REAL,
     TASK_BYTES,
     Lanes,
     Port,
@@ -28,8 +27,8 @@ from .loops import (
     work,
 )
 from .simulate import IDEAL
-from .units import COMMAND, GROUP, SETTLE, Plan, ahead, plan, reach
-from .waits import QUEUE, Tail, first_rows, main_part, stalls
+from .units import COMMAND, GROUP, SETTLE, Ahead, Plan, ahead, plan, reach
+from .waits import QUEUE, Loads, Tail, first_rows, main_part, stalls
 from .workload import Layers
 
 __all__ = ["BURST", "PARAM_BYTES", "Cycles", "Lanes", "Port", "Work", "cycles", "runs", "traffic",
@@ -91,91 +90,137 @@ def _flat(order: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.asarray(order * size + np.arange(size).reshape(shape))
 
 
+class Loader(NamedTuple):
+    """What the loader of weights may come to, in cycles of loading from a layer's first weight on,
+    (layers, ...)."""
+
+    own: np.ndarray  # all of the layer
+    one: np.ndarray  # its first group,
+    two: np.ndarray  # and a group beyond: until then it is in haste
+    following: np.ndarray  # the next layer's first group
+    far: np.ndarray  # where it has to wait before the layer runs,
+    end: np.ndarray  # and in the layer's last group
+    least: np.ndarray  # there before the last group begins, in any case
+    burst: float  # a full command
+    pace: float  # the part of the port that it takes without haste
+    calm: np.ndarray  # cycles that a write waits for it without haste,
+    hasty: np.ndarray  # and with
+
+
+def loader(need: Plan, sums: Ahead, port: Port) -> Loader:
+    """Work out where the loader of weights is in haste, and where it has to wait.
+
+    It is in haste until there is a group beyond the one in use, and again in a layer's last group
+    until the next layer's first is there; else it gives way to maps, and asks for two commands when
+    none is under way.
+    """
+    twice = 2 * port.burst
+    pause = max(0, IDEAL.latency + port.extra_latency + BURST + 3 - twice)
+    pace, own = twice / (twice + pause), need.runs * need.load
+    end, after = reach(need, sums)
+    far = np.concatenate([sums.load[:1], (after - own)[:-1]])
+    following = np.concatenate([need.load[1:], 0 * need.load[:1]])
+    two = need.load + np.where(need.runs > 1, need.load, following)
+    return Loader(
+        own, np.minimum(need.load, sums.load), np.minimum(two, sums.load), following,
+        np.minimum(far, sums.load), end,
+        np.minimum(own + np.maximum(0, pace * need.group - need.moved), end), port.burst, pace,
+        np.maximum(0, sums.turn + pause - COMMAND), (QUEUE + 1) * sums.burst - COMMAND,
+    )  # fmt: skip
+
+
+def leads(able: Loader, gain: np.ndarray, more: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far the loader of weights is ahead, (layers, ...) cycles of loading from a layer's first
+    weight on: when the layer before has taken its last step, and, `gain` later, when the layer
+    takes its first one; `more` is loaded from then to its last step."""
+    lead, running = np.empty_like(able.own), np.empty_like(able.own)
+    now = 0 * able.own[0]
+    for i in range(len(lead)):
+        lead[i] = now
+        then = np.maximum(np.minimum(now + gain[i], able.far[i]), able.one[i])
+        running[i] = then
+        then = np.minimum(then + more[i], np.maximum(able.end[i], then))
+        now = np.maximum(np.maximum(then, able.least[i]) - able.own[i], 0)
+    return lead, running
+
+
+def meanwhile(need: Plan, able: Loader, burst: np.ndarray, rest: np.ndarray, running: np.ndarray,
+              more: np.ndarray) -> Loads:  # fmt: skip
+    """Work out what is loaded while a layer runs, from `rest` of its map and from how far the
+    loader of weights is when it begins."""
+    can = np.maximum(0, able.end - running)
+    # While it is in haste, groups are used up, so that it stays so for longer.
+    share = np.maximum(0.1, 1 - need.load / np.maximum(need.group, need.written))
+    eager = np.minimum(np.maximum(0, able.two - running) / share, can)
+    # What is still to come for the next layer's first group when the last one begins.
+    late = able.own + able.following - running - more * (1 - 1 / np.maximum(need.runs, 1))
+    late = np.where(need.runs > 1, np.clip(late, 0, can - eager), 0)
+    own = np.maximum(0, able.own - running)
+    return Loads(rest, eager, late, can - eager, own, burst, able.calm)
+
+
+def between(need: Plan, able: Loader, tail: Tail, lead: np.ndarray,
+            latency: float) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Cycles that a layer waits for weights, and for rows, before its first step: the last maps of
+    the layer before, `tail`, are to be written, and its first rows to be read."""
+    left = np.maximum(0, able.far - lead)
+    eager = np.minimum(np.maximum(0, able.two - lead), left)
+    hasty = eager > 0
+    loads = np.maximum(0, np.where(hasty, eager, left) - tail.settle)
+    done = tail.written(np.where(hasty, able.hasty, able.calm), loads, able.calm)
+    # Commands are under way when the loader learns that it need not hurry.
+    still = np.minimum(eager + QUEUE * able.burst, left) - done
+    still = np.where(hasty, np.maximum(0, still), 0)
+    slower = np.where(still > 0, np.minimum((QUEUE + need.first_commands) * able.burst, still),
+                      np.minimum(able.burst, np.maximum(0, left - done)))  # fmt: skip
+    rows = done + HAND_OVER + need.lanes + latency + need.first + slower
+    lack = np.maximum(0, need.load - lead)
+    lack = lack + (lack > 0) * (2 + np.minimum(tail.commands * BURST, lack))
+    for_weights = np.maximum(0, lack - need.begin)
+    return for_weights, np.maximum(0, rows - need.begin - 1 - for_weights)
+
+
 def present(need: Plan, port: Port) -> np.ndarray:
     """Cycles by cause, and bytes moved, (6, layers, ...), of layers without gaps between them.
 
     Before a layer runs, the engine waits for the last maps to be written and the first rows to be
-    read, and for weights that were not loaded while the layers before were running. The loader of
-    weights is in haste until there is a group beyond the one in use, and again in a layer's last
-    group until the next layer's first is there; else it gives way to maps, and asks for two
-    commands when none is under way.
-
-    How far it is ahead depends on how long the layers take, and they on that: so first they run as
-    if it delayed no one.
+    read, and for weights that were not loaded while the layers before were running. How far their
+    loader is ahead depends on how long the layers take, and they on that: so first they run as if
+    it delayed no one.
     """
-    sums, whole, there = ahead(need, port), port.burst, need.there
-    pause = max(0, IDEAL.latency + port.extra_latency + BURST + 3 - 2 * whole)
-    calm, pace = np.maximum(0, sums.turn + pause - COMMAND), 2 * whole / (2 * whole + pause)
-    hasty = (QUEUE + 1) * sums.burst - COMMAND
-    cost = need.runs * need.load
-    end, after = reach(need, sums)
-    far = np.concatenate([sums.load[:1], (after - cost)[:-1]])
-    following = np.concatenate([need.load[1:], 0 * need.load[:1]])
-    two = np.minimum(need.load + np.where(need.runs > 1, need.load, following), sums.load)
-    share = np.maximum(0.1, 1 - need.load / np.maximum(need.group, need.written))
-    written = need.runs * need.moved * (1 - 1 / np.maximum(need.runs * need.chunks, 1))
-    # All of a layer is there before its last group begins.
-    least = np.minimum(cost + np.maximum(0, pace * need.group - need.moved), end)
-    most, one_group = np.minimum(far, sums.load), np.minimum(need.load, sums.load)
-    waits = [stalls(need, need.commands / need.chunks * wait) for wait in (0.0, calm, hasty)]
-    start = first_rows(Plan(*(part[0] for part in need)), two[0], (there * need.tiles).sum(axis=0),
-                       sums.burst[0], port)  # fmt: skip
+    sums, there = ahead(need, port), need.there
+    able = loader(need, sums, port)
+    waits = [stalls(need, need.commands / need.chunks * wait)
+             for wait in (0.0, able.calm, able.hasty)]  # fmt: skip
+    start = first_rows(Plan(*(part[0] for part in need)), able.two[0],
+                       (there * need.tiles).sum(axis=0), sums.burst[0], port)  # fmt: skip
     begin_first = start[0] + start[1]
     rest = np.maximum(0, need.whole - need.first)
-    # What the loader has before the first step, but for the map's rows, and after it.
+    written = need.runs * need.moved * (1 - 1 / np.maximum(need.runs * need.chunks, 1))
+    # What the loader of weights has before the first step, but for the map's rows, and after it.
     before = need.begin + need.settle
     free = np.maximum(need.runs * need.group + waits[1][0], need.runs * need.written) - rest
     written_first = need.last_commands * BURST
     for _ in range(ROUNDS):
-        # How far the loader of weights is ahead when a layer begins, and when it runs.
-        gain = np.minimum(before * pace, before - written_first) - TASK_BYTES / port.bytes
-        gain[0] = np.minimum(two[0] + 2 * sums.burst[0], begin_first - need.first[0])
-        gain = np.maximum(0, gain)
+        gain = np.minimum(before * able.pace, before - written_first) - TASK_BYTES / port.bytes
+        gain[0] = np.minimum(able.two[0] + 2 * sums.burst[0], begin_first - need.first[0])
         free[0] = free[0] - start[2]
-        more = np.maximum(0, np.minimum(pace * free, free - written))
-        lead, running = np.empty(there.shape, REAL), np.empty(there.shape, REAL)
-        now = 0 * begin_first
-        for i in range(len(there)):
-            lead[i] = now
-            then = np.maximum(np.minimum(now + gain[i], most[i]), one_group[i])
-            running[i] = then
-            then = np.maximum(np.minimum(then + more[i], np.maximum(end[i], then)), least[i])
-            now = np.maximum(then - cost[i], 0)
+        more = np.maximum(0, np.minimum(able.pace * free, free - written))
+        lead, running = leads(able, np.maximum(0, gain), more)
         rest[0] = need.whole[0] - np.maximum(need.first[0], begin_first - running[0] - 24)
         rest[0] = np.maximum(0, rest[0])
-        # From the first step to the last.
-        can = np.maximum(0, end - running)
-        eager = np.minimum(np.maximum(0, two - running) / share, can)
-        late = cost + following - running - more * (1 - 1 / np.maximum(need.runs, 1))
-        late = np.where(need.runs > 1, np.clip(late, 0, can - eager), 0)
-        part = main_part(need, rest, eager, late, can - eager, np.maximum(0, cost - running),
-                         sums.burst, waits, calm)  # fmt: skip
-        # Before the first step.
+        part = main_part(need, meanwhile(need, able, sums.burst, rest, running, more), waits)
         tail = Tail(*(np.concatenate([np.zeros_like(side[:1]), side[:-1]]) for side in part.tail))
-        left = np.maximum(0, most - lead)
-        eager = np.minimum(np.maximum(0, two - lead), left)
-        wait = np.where(eager > 0, hasty, calm)
-        loads = np.maximum(0, np.where(eager > 0, eager, left) - tail.settle)
-        done = tail.written(wait, loads, calm)
-        # Commands are under way when the loader learns that it need not hurry.
-        still = np.minimum(eager + QUEUE * whole, left) - done
-        still = np.where(eager > 0, np.maximum(0, still), 0)
-        slower = np.where(still > 0, np.minimum((QUEUE + need.first_commands) * whole, still),
-                          np.minimum(whole, np.maximum(0, left - done)))  # fmt: skip
-        rows = done + HAND_OVER + need.lanes + port.extra_latency + need.first + slower
-        written_first = tail.commands * BURST
-        lack = np.maximum(0, need.load - lead)
-        lack = lack + (lack > 0) * (2 + np.minimum(written_first, lack))
-        for_weights = np.maximum(0, lack - need.begin)
-        for_rows = np.maximum(0, rows - need.begin - 1 - for_weights)
+        for_weights, for_rows = between(need, able, tail, lead, port.extra_latency)
         before, free = need.begin + 1 + for_rows - need.first, part.total - part.weights - rest
+        written_first = tail.commands * BURST
     for_weights[0], for_rows[0] = start[:2]
     control = need.tiles * (need.begin + TASK - SETTLE - 5) + GROUP * need.runs
     control[0] += 12 + TASK_BYTES / port.bytes + port.extra_latency
     compute = need.runs * need.compute
     output = part.total - part.input - part.weights - compute - GROUP * (need.runs - 1)
     ends = np.maximum(part.tail.quiet(0.0, 0.0), part.tail.behind) - need.settle
-    output = np.maximum(0, output) + (sums.load <= cost) * ends
+    output = np.maximum(0, output) + (sums.load <= able.own) * ends
     found = np.stack([control, compute, for_rows + part.input, for_weights + part.weights, output,
                       need.bytes])  # fmt: skip
     return np.where(there, found, 0)

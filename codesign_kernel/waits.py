@@ -89,6 +89,80 @@ def first_rows(one: Plan, two: np.ndarray, tasks: np.ndarray, burst: np.ndarray,
     return weights + port.extra_latency, rows, task * (np.minimum(TASKS - 1, tasks) - read)
 
 
+class Loads(NamedTuple):
+    """What the port brings while a layer runs, in cycles of the port, (layers, ...)."""
+
+    rest: np.ndarray  # of the layer's map
+    eager: np.ndarray  # of weights in haste, from the first step on,
+    late: np.ndarray  # and once more in the last group
+    lazy: np.ndarray  # of weights without haste
+    own: np.ndarray  # of this layer's own weights
+    burst: np.ndarray  # in a command of weights, in the mean
+    calm: np.ndarray  # that a write waits for while weights are loaded without haste
+
+    def map(self, one: Plan) -> np.ndarray:
+        """Cycles until the rest of the map is there: writes and weights in haste take turns with
+        it."""
+        moved = np.minimum(self.rest / QUEUE, one.moved * (1 - 1 / one.chunks))
+        return np.asarray(self.rest + moved + np.minimum(self.eager, self.rest))
+
+
+class Delays(NamedTuple):
+    """Which part of a layer's writes waits for loads in haste, which for others, and how long."""
+
+    hurried: np.ndarray
+    idly: np.ndarray
+    hasty: np.ndarray
+    calm: np.ndarray
+
+    def of(self, commands: np.ndarray, most: np.ndarray | float = 1.0) -> np.ndarray:
+        """Cycles of so many commands, where those in haste come first and `most` of all wait."""
+        first = np.minimum(self.hurried, most)
+        idly = np.minimum(self.idly, most - first)
+        return np.asarray(commands * (first * self.hasty + idly * self.calm))
+
+
+def delays(one: Plan, loads: Loads, lag: np.ndarray, commands: np.ndarray) -> Delays:
+    """Work out how the writes of a layer wait for its loads.
+
+    While the map's rest and weights in haste are loaded, the memory has QUEUE commands to go on
+    with, and a write waits behind those and the one at the port: maps and weights in the mean. What
+    is loaded before the first chunk is there, in `lag` cycles, delays no write. The states of the
+    writer between chunks hide a part of the delay.
+    """
+    queued = np.maximum(0, loads.rest + loads.eager - lag)
+    lazy = np.maximum(0, loads.lazy - np.maximum(0, lag - loads.eager - loads.rest))
+    haste = loads.eager + loads.late
+    burst = loads.rest * one.burst + haste * loads.burst
+    burst = burst / np.maximum(loads.rest + haste, 1e-9)
+    passed = (QUEUE + 1) * np.maximum(1, burst)
+    hidden = BETWEEN * one.chunks * one.runs / commands
+    hasty, calm = np.maximum(0, passed - COMMAND - hidden), loads.calm - hidden
+    again = np.minimum(loads.late / (passed * commands), 1 / np.maximum(one.runs, 1))
+    hurried = np.minimum(1, queued / (passed * commands) + again)
+    idly = np.minimum(1 - hurried, lazy / ((calm + COMMAND) * commands))
+    return Delays(hurried, idly, hasty, calm)
+
+
+def weights_wait(one: Plan, loads: Loads, total: np.ndarray) -> np.ndarray:
+    """Cycles of waiting for weights in a layer of `total` cycles without: the last group's may come
+    late, and where only one has room, all others' do."""
+    there = loads.own + np.maximum(0, one.runs - 2) * one.moved + loads.rest + one.group - GROUP
+    alone = one.runs * one.group + (one.runs - 1) * (one.load + COMMAND)
+    there = np.where(2 * one.words <= one.ring, there, alone)
+    return np.where(one.runs > 1, np.maximum(0, there - total), 0)
+
+
+def rows_wait(one: Plan, loads: Loads, waited: np.ndarray) -> np.ndarray:
+    """Cycles of waiting for rows, beside those `waited` for the map: while some are to come, the
+    multipliers look for the next one at each row's end; and the next tile's may not be there in
+    time."""
+    row = np.maximum(np.maximum(one.group / one.rows, 1), one.whole / one.rows)
+    ends = np.ceil(loads.rest * (1 + 1 / QUEUE) / row)
+    more = np.maximum(0, np.minimum(one.rows - 1, ends) - waited)
+    return np.asarray(more + (one.tiles - 1) * np.maximum(0, one.whole - one.groups * one.group))
+
+
 class Main(NamedTuple):
     """A layer from its first step to its last: cycles in all, and those of waiting."""
 
@@ -98,67 +172,34 @@ class Main(NamedTuple):
     tail: Tail
 
 
-def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, late: np.ndarray, lazy: np.ndarray,
-              load: np.ndarray, burst: np.ndarray, held: list[tuple[np.ndarray, np.ndarray]],
-              calm: np.ndarray) -> Main:  # fmt: skip
+def main_part(one: Plan, loads: Loads, held: list[tuple[np.ndarray, np.ndarray]]) -> Main:
     """Cycles from the first step of a layer to its last: what the slowest unit takes.
 
-    The multipliers are held up by the output buffer (`stalls`). The writer, if it is slower, starts
-    with the first chunk and is two chunks behind the multipliers at the end. The map's `rest` may
-    come so late that they have only a row of the first group left when it is there. `load` is what
-    is left to load of this layer's own weights.
-
-    While the map's rest and `eager` cycles of weights are loaded, the memory has QUEUE commands to
-    go on with, and a write waits behind those and the one at the port; while weights are loaded
-    without haste, `lazy` cycles, it waits for `calm` cycles. What is loaded before the first chunk
-    is there delays no write, and what it delays are the first. `late`: cycles of weights in haste
-    once more, in the last group.
+    The multipliers are held up by the output buffer, as `held` (`stalls`) without delays, with calm
+    ones and with hasty ones. The writer, if it is slower, starts with the first chunk and is two
+    chunks behind the multipliers at the end; the first writes are those that wait. The map's rest
+    may come so late that the multipliers have only a row of the first group left when it is there.
     """
     runs, count = one.runs, np.maximum(one.runs * one.chunks, 1)
-    moved = np.minimum(rest / QUEUE, one.moved * (1 - 1 / one.chunks))
-    maps = rest + moved + np.minimum(eager, rest)
-    short = one.end * one.pixel
+    commands = np.maximum(runs * one.commands, 1e-9)
+    maps, short = loads.map(one), one.end * one.pixel
     lag = np.maximum(np.minimum(BURST, one.pixels) * one.pixel,
                      np.minimum(1, BURST / one.pixels) * maps) + one.settle  # fmt: skip
-    queued = np.maximum(0, rest + eager - lag)
-    lazy = np.maximum(0, lazy - np.maximum(0, lag - eager - rest))
-    commands = np.maximum(runs * one.commands, 1e-9)
-    # A write in haste waits behind `passed` cycles, of maps and weights in the mean.
-    haste = eager + late
-    burst = (rest * one.burst + haste * burst) / np.maximum(rest + haste, 1e-9)
-    passed, hidden = (QUEUE + 1) * np.maximum(1, burst), BETWEEN * one.chunks * runs / commands
-    hasty, calm = np.maximum(0, passed - COMMAND - hidden), calm - hidden
-    again = np.minimum(late / (passed * commands), 1 / np.maximum(runs, 1))
-    hurried = np.minimum(1, queued / (passed * commands) + again)
-    idly = np.minimum(1 - hurried, lazy / ((calm + COMMAND) * commands))
-    delay = commands * (hurried * hasty + idly * calm)
+    wait = delays(one, loads, lag, commands)
     quiet, slow, slower = held
-    inner, pairs = ((1 - hurried - idly) * a + idly * b + hurried * c
+    inner, pairs = ((1 - wait.hurried - wait.idly) * a + wait.idly * b + wait.hurried * c
                     for a, b, c in zip(quiet, slow, slower, strict=True))  # fmt: skip
-    base = runs * one.group - GROUP
-    own = base + inner + pairs
+    own = runs * one.group - GROUP + inner + pairs
     writer = lag + runs * one.written - one.before - one.last + short
-    most = 1 - 2 / count  # of the commands: those of all chunks but the last two
-    first = np.minimum(hurried, most)
-    early = commands * (first * hasty + np.minimum(idly, most - first) * calm)
-    writer = np.where(count >= 3, writer + early, 0)
+    writer = np.where(count >= 3, writer + wait.of(commands, 1 - 2 / count), 0)
     row = one.group / one.rows
-    later = [(1 - idly) * a + idly * b for a, b in zip(quiet, slow, strict=True)]
+    later = [(1 - wait.idly) * a + wait.idly * b for a, b in zip(quiet, slow, strict=True)]
     mapped = maps + row - GROUP + (runs - 1) * one.group
     mapped = mapped + later[0] * (1 - 1 / np.maximum(runs, 1)) + later[1]
     total = np.maximum(own, np.maximum(writer, mapped))
     limited = (writer >= total) & (count > 2)
     input_ = np.minimum(total - own, np.maximum(0, maps + row - one.group))
-    # Weights: the last group's may come late, and where only one has room, all others' do.
-    there = load + np.maximum(0, runs - 2) * one.moved + rest + one.group - GROUP
-    there = np.where(2 * one.words <= one.ring, there,
-                    runs * one.group + (runs - 1) * (one.load + COMMAND))  # fmt: skip
-    weights = np.where(runs > 1, np.maximum(0, there - total), 0)
-    # Rows: while some are to come, the multipliers look for the next one at each row's end; and
-    # the next tile's may not be there in time.
-    ends = np.ceil(rest * (1 + 1 / QUEUE) / np.maximum(np.maximum(row, 1), one.whole / one.rows))
-    more = np.maximum(0, np.minimum(one.rows - 1, ends) - input_)
-    more = more + (one.tiles - 1) * np.maximum(0, one.whole - one.groups * one.group)
+    weights, more = weights_wait(one, loads, total), rows_wait(one, loads, input_)
     total = total + weights + more
     behind = np.maximum(0, one.settle - total + writer) * (count > 2)
     apart = np.where(one.chunks > 1, short, one.group) + behind
@@ -166,6 +207,6 @@ def main_part(one: Plan, rest: np.ndarray, eager: np.ndarray, late: np.ndarray, 
     tail = Tail(
         one.settle, np.where(count > 1, one.before, 0), one.before_commands,
         np.where(paired, np.inf, apart), one.last + 1, one.last_commands,
-        lag + runs * one.written + delay - total,
+        lag + runs * one.written + wait.of(commands) - total,
     )  # fmt: skip
     return Main(total, input_ + more, weights, tail)
