@@ -20,8 +20,9 @@ if _absent is None:
     del sys.modules["rfc3987_syntax"]
 
 __all__ = [
-    "POWER", "QUANTITIES", "TITLES", "accuracy_macs", "alt", "architecture", "layers", "pareto",
-    "predicted_measured", "resources", "roofline", "sizes", "tip", "to_svg", "training",
+    "QUANTITIES", "TITLES", "accuracy_macs", "alt", "architecture", "framed", "layers", "pareto",
+    "power_scale", "predicted_measured", "resources", "sizes", "tip", "to_svg",
+    "training",
 ]  # fmt: skip
 Width = int | Literal["container"]
 Drawn = TypeVar("Drawn", alt.Chart, alt.LayerChart)
@@ -42,7 +43,6 @@ TITLES = {
 }
 MILLIONS = "Multiply-accumulates of one image (millions)"
 QUANTITIES = ("accuracy", "latency_ms", "power_w")
-POWER = alt.Scale(type="log", scheme=alt.SchemeParams(name="viridis", extent=[0.0, 0.9]))
 
 
 @alt.theme.register("codesign", enable=True)
@@ -71,7 +71,8 @@ def to_svg(chart: alt.TopLevelMixin) -> str:
     return str(text)
 
 
-def _framed(chart: Drawn, width: Width, height: int, title: str, *source: str) -> Drawn:
+def framed(chart: Drawn, width: Width, height: int, title: str, *source: str) -> Drawn:
+    """Give a chart its size, its title, and lines below that say where its figures come from."""
     heading = alt.TitleParams(title, subtitle=list(source))
     return chart.properties(title=heading, width=width, height=height)
 
@@ -79,6 +80,13 @@ def _framed(chart: Drawn, width: Width, height: int, title: str, *source: str) -
 def tip(quantity: str) -> alt.Tooltip:
     """What is said of a quantity where the pointer rests on a mark."""
     return alt.Tooltip(f"{quantity}:Q", title=TITLES[quantity], format=".4~g")
+
+
+def power_scale(ends: list[float] | None = None) -> alt.Scale:
+    """Viridis without its palest end, from the least to the greatest power in W, or those given."""
+    scheme = alt.SchemeParams(name="viridis", extent=[0.0, 0.9])
+    scale = alt.Scale(type="log", scheme=scheme)
+    return scale if ends is None else alt.Scale(type="log", scheme=scheme, domain=ends)
 
 
 def _plain_scale() -> alt.Scale:
@@ -103,7 +111,7 @@ def pareto(
     points = base.mark_point(filled=True, size=50, opacity=0.9).encode(
         x,
         y,
-        alt.Color("power_w:Q", title=TITLES["power_w"], scale=POWER),
+        alt.Color("power_w:Q", title=TITLES["power_w"], scale=power_scale()),
         tooltip=["id:N", "architecture:N", "accelerator:N", "device:N", *map(tip, QUANTITIES)],
     )
     if designs["device"].nunique() > 1:
@@ -118,7 +126,7 @@ def pareto(
     about = [f"{source}; power is modelled, measured on no board"]
     if found > most:
         about.append(f"{most:,} of its {found:,} designs are drawn")
-    return _framed(chart, width, 320, "Pareto set", *about)
+    return framed(chart, width, 320, "Pareto set", *about)
 
 
 def layers(table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDTH) -> alt.Chart:
@@ -140,7 +148,7 @@ def layers(table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDT
             tooltip=["layer:N", "cause:N", alt.Tooltip("cycles:Q", format=",.0f")],
         )
     )
-    return _framed(
+    return framed(
         chart,
         width,
         22 * len(table),
@@ -181,11 +189,14 @@ def architecture(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.LayerChart
     )
     kernels = base.mark_text(dy=-7, fontSize=10, color=INK).encode(text="kernel:N")
     chart = alt.LayerChart(layer=[blocks, kernels])
-    return _framed(chart, width, 150, "Architecture", "Convolutions with their kernels; exact")
+    return framed(chart, width, 150, "Architecture", "Convolutions with their kernels; exact")
 
 
-def resources(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.LayerChart:
-    """What a design uses of its device. Columns: resource, used, budget."""
+def resources(
+    table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDTH
+) -> alt.LayerChart:
+    """What a design uses of its device. Columns: resource, used, budget. `source`: measured, as by
+    place and route, or modelled."""
     used, budget = (table[column].map("{:,}".format) for column in ("used", "budget"))
     frame = table.assign(
         label=table["resource"] + ": " + used + " of " + budget,
@@ -195,6 +206,7 @@ def resources(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.LayerChart:
     base = alt.Chart(frame).encode(
         alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=0, ticks=False))
     )
+    about = "Measured by place and route" if source == "measured" else source.capitalize()
     percent = alt.X("percent:Q", title="Of the device's budget (%)", axis=alt.Axis(tickCount=5))
     chart = alt.LayerChart(
         layer=[
@@ -204,7 +216,7 @@ def resources(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.LayerChart:
             ),
         ]
     )
-    return _framed(chart, width, 26 * len(table), "Resources", "Modelled")
+    return framed(chart, width, 26 * len(table), "Resources", about)
 
 
 def predicted_measured(
@@ -230,7 +242,7 @@ def predicted_measured(
     )
     inside = int(((table["low"] <= table["value"]) & (table["value"] <= table["high"])).sum())
     hold = f"{inside} of {len(table)} 90 % intervals hold the {source} value"
-    return _framed(chart, width, 320, f"Predicted and {source}", hold)
+    return framed(chart, width, 320, f"Predicted and {source}", hold)
 
 
 def training(log: pd.DataFrame, *, width: Width = WIDTH) -> alt.Chart:
@@ -246,7 +258,7 @@ def training(log: pd.DataFrame, *, width: Width = WIDTH) -> alt.Chart:
     if "network" in log:
         colours = alt.Scale(range=STAGES[1:])
         chart = chart.encode(alt.Color("network:N", title="Network", sort=None, scale=colours))
-    return _framed(chart, width, 240, "Training loss", "Measured on the training images")
+    return framed(chart, width, 240, "Training loss", "Measured on the training images")
 
 
 def sizes(macs: pd.Series, *, width: Width = WIDTH) -> alt.Chart:
@@ -264,7 +276,7 @@ def sizes(macs: pd.Series, *, width: Width = WIDTH) -> alt.Chart:
             tooltip=["low:Q", "high:Q", "architectures:Q"],
         )
     )
-    return _framed(chart, width, 240, "Sizes of the architectures", "Exact, from the loop bounds")
+    return framed(chart, width, 240, "Sizes of the architectures", "Exact, from the loop bounds")
 
 
 def accuracy_macs(
@@ -280,47 +292,4 @@ def accuracy_macs(
             tooltip=["millions:Q", tip("accuracy")],
         )
     )
-    return _framed(chart, width, 280, "Accuracy and size", f"Accuracy {source}; size exact")
-
-
-def roofline(
-    table: pd.DataFrame, peak: float, port: float, where: str, *, width: Width = WIDTH
-) -> alt.LayerChart:
-    """Each layer under the two ceilings of its engine (Williams et al., CACM 2009, Figure 1), of
-    rows as `network_cost.layer_costs` gives them. `peak` is of the multipliers in GMAC/s, `port`
-    of the memory port in GB/s; `where` names network, accelerator and device."""
-    ridge = peak / port
-    low = min(float(table["macs_per_byte"].min()) / 1.5, ridge / 8)
-    high = max(float(table["macs_per_byte"].max()) * 1.5, ridge * 4)
-    slow = min(float(table["gmac_s"].min()) / 1.5, port * low)
-    spans = [alt.Scale(type="log", nice=False, domain=ends) for ends in
-             ([low, high], [slow, 3 * peak])]  # fmt: skip
-    x = alt.X("macs_per_byte:Q", title="Operational intensity (MAC/byte)", scale=spans[0])
-    y = alt.Y("gmac_s:Q", title="Performance (GMAC/s)", scale=spans[1])
-    middle = (low * ridge) ** 0.5
-    named = {"": port * low, f"memory port: {port:.3g} GB/s": port * middle, " ": peak,
-             f"multipliers: {peak:.3g} GMAC/s": peak}  # fmt: skip
-    roof = alt.Chart(pd.DataFrame({"macs_per_byte": [low, middle, ridge, high],
-                                   "gmac_s": named.values(), "label": named.keys()}))  # fmt: skip
-    roof = roof.encode(x, y)
-    looks = ("circle", "diamond", "square", "triangle-down", "cross")
-    kinds = {kind: (CAUSES[kind], look) for kind, look in zip(CAUSES, looks, strict=True)}
-    kinds["compute, lanes idle"] = ("#CC79A7", "triangle-up")
-    kinds = {kind: look for kind, look in kinds.items() if kind in set(table["bottleneck"])}
-    colours, shapes = (alt.Scale(domain=[*kinds], range=[look[i] for look in kinds.values()])
-                       for i in (0, 1))  # fmt: skip
-    numbers = {"macs_per_byte": "MAC/byte", "gmac_s": "GMAC/s", "utilisation": "utilisation (%)",
-               "time_ms": "time (ms)"}  # fmt: skip
-    tips = (alt.Tooltip(f"{key}:Q", title=unit, format=",.4~g") for key, unit in numbers.items())
-    points = alt.Chart(table).mark_point(filled=True, size=50, opacity=0.8)
-    points = points.encode(
-        x,
-        y,
-        alt.Color("bottleneck:N", title="Bottleneck", scale=colours),
-        alt.Shape("bottleneck:N", title="Bottleneck", scale=shapes),
-        tooltip=["layer:N", *tips],
-    )
-    names = roof.mark_text(align="right", dx=-8, dy=-9, color=INK).encode(text="label:N")
-    chart = alt.LayerChart(layer=[roof.mark_line(color=INK, strokeWidth=1.5), names, points])
-    framed = _framed(chart, width, 320, "Roofline", where, "Modelled; each layer is a point")
-    return framed.properties(description=f"Roofline of {where}, modelled: {len(table)} layers.")
+    return framed(chart, width, 280, "Accuracy and size", f"Accuracy {source}; size exact")

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, accelerator, datasets, explore, fitting, measure, rounds, space, verbs
+from . import __version__, accelerator, datasets, explore, measure, rounds, space, verbs
 from .constraints import CONFIDENCE, Constraints
 from .errors import InputError, choice, integer
 from .network_cost import cost
@@ -130,6 +130,8 @@ def fit(
     With --table, those are of a table of your own: of its column --target, predicted from the
     others. Rows not trained on are tested on; without --train, it is cross-validated.
     """
+    from . import fitting
+
     options = {"--target": target, "--prior": prior, "--features": features, "--train": train_rows,
                "--seed": seed, "--json": as_json or None}  # fmt: skip
     if own is None:
@@ -272,9 +274,10 @@ def page_command(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Serve the page for this study on this machine."""
+    integer("--port", 8866 if port is None else port, 1, 65535)
+    print("Starting the page, some seconds.", file=sys.stderr)
     from .page import serve
 
-    integer("--port", 8866 if port is None else port, 1, 65535)
     raise typer.Exit(serve(study, port, browser))
 
 

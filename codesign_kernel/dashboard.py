@@ -12,26 +12,28 @@ from pathlib import Path
 
 import ipywidgets
 import numpy as np
-import pandas as pd
 
-from . import charts, cost, live, routed
+from . import card, charts, live
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError
 from .explore import tabulate
 from .live import Cloud
-from .space import Architecture
 from .study import Study, open_study
 from .widgets import Bound, Picture, source
 
 STUDY, EXPORTS = "CODESIGN_STUDY", "CODESIGN_EXPORTS"  # environment variables: two folders
 SHIPPED = Path(__file__).parent.parent / "data" / "studies" / "fashion"
+MEASURED = "measured"
 PAUSE = 0.25  # s without a move of a slider before the suggested design follows
 HEADING = "Network and accelerator, designed together"
 KEY = (
     "Large points: the Pareto front. Ring: the design below, with its 90 % intervals. "
-    "Dashed lines: limits. A design keeps to them if it does so with a probability of "
-    f"{100 * CONFIDENCE:g} %: hence the room beside them. Click a point to see its design."
+    "Dashed lines: limits. Click a point to see its design."
+)
+LIMITS = (
+    f"A limit is on what a design keeps to with a probability of {100 * CONFIDENCE:g} %, which is "
+    "worse than what is predicted of it; both are told below."
 )
 
 
@@ -75,17 +77,23 @@ class Dashboard:
         self.sources = dict(zip(pairs, report["source"], strict=True))
         self.device = ipywidgets.Dropdown(
             options=[(cloud.device.label, name) for name, cloud in self.clouds.items()],
+            # One that was measured, if there is one, and not only modelled.
+            value=max(
+                self.clouds, key=lambda name: self.sources.get(("latency_ms", name)) == MEASURED
+            ),
             description="Device",
         )
         self.bounds = {
             "latency_ms": Bound(label="Latency", sense="at most", unit="ms", digits=4, log=True),
             "power_w": Bound(label="Power", sense="at most", unit="W", digits=3),
-            "accuracy": Bound(label="Accuracy", sense="at least", unit="%", digits=2),
+            "accuracy": Bound(label="Accuracy", sense="at least", unit="%", digits=2, value=0.0),
             "dsp": Bound(label="DSP", sense="at most", unit="blocks"),
             "bram": Bound(label="Block RAM", sense="at most", unit="blocks"),
         }
         self.clear = ipywidgets.Button(description="Clear the limits")
         self.suggest = ipywidgets.Button(description="Suggest a design")
+        self.faster = ipywidgets.Button(description="Next faster on the front")
+        self.slower = ipywidgets.Button(description="Next slower on the front")
         self.export = ipywidgets.Button(description="Export this design", button_style="primary")
         self.counts, self.about, self.note, self.outcome = (_html() for _ in range(4))
         self.holder = _box("holder")
@@ -101,6 +109,8 @@ class Dashboard:
             bound.observe(lambda _: self._update(), "value")
         self.clear.on_click(lambda _: self._clear())
         self.suggest.on_click(lambda _: self._follow())
+        self.faster.on_click(lambda _: self._step(-1))
+        self.slower.on_click(lambda _: self._step(1))
         self.export.on_click(lambda _: self._export())
         self.page = self._layout()
 
@@ -111,8 +121,9 @@ class Dashboard:
             f"architectures for {escape(self.study.dataset)}, on accelerators of "
             f"{len(self.clouds)} devices.</p>"
         )
-        limits = _box("controls", self.device, *self.bounds.values(), self.clear, self.counts)
-        buttons = _box("buttons", self.export, self.suggest)
+        limits = _box("controls", self.device, *self.bounds.values(), self.clear, self.counts,
+                      _html(f"<p>{LIMITS}</p>"))  # fmt: skip
+        buttons = _box("buttons", self.export, self.suggest, self.faster, self.slower)
         return _box(
             "page",
             _html(title),
@@ -149,11 +160,16 @@ class Dashboard:
         for widget in old:
             widget.close()
         self.held, self.following = True, True
-        for column, bound in self.bounds.items():
-            bound.span(cloud.values[column].min(), cloud.values[column].max())
+        ranges = cloud.values.agg(["min", "max"])
+        dropped = [bound.label for column, bound in self.bounds.items()
+                   if not bound.span(*ranges[column])]  # fmt: skip
         self.held = False
         self._filter()
-        self._choose(int(cloud.points[0]) if self.best is None else self.best)
+        if dropped:
+            self.counts.value += (
+                f"<p>Outside this device's range, and cleared: limit on {', '.join(dropped)}.</p>"
+            )
+        self._choose(self.best)
 
     def _clear(self) -> None:
         self.held = True
@@ -169,7 +185,7 @@ class Dashboard:
         self._filter()
         self._say_why()
         self._wait()
-        if self.following and self.best not in (None, self.index):
+        if self.following and self.best != self.index:
             self.timer = asyncio.get_running_loop().call_later(PAUSE, self._choose, self.best)
 
     def _wait(self) -> None:
@@ -181,7 +197,9 @@ class Dashboard:
         self.broken = cloud.broken(constraints).sum(axis=1)
         allowed = self.broken == 0
         front = cloud.front(allowed)
-        self.best = cloud.knee(front) if len(front) else None
+        order = np.argsort(cloud.designs.means[front, 1], kind="stable")
+        self.front = front[order]  # the fastest first
+        self.best, why = (cloud.knee(front), "") if len(front) else cloud.nearest(constraints)
         self.picture.set(**live.params(constraints), front=cloud.flags(front))
         kept, stored = int(allowed.sum()), len(allowed)
         keep = "keeps" if kept == 1 else "keep"
@@ -189,17 +207,28 @@ class Dashboard:
             f"<p role='status'><b>{kept:,}</b> of {stored:,} stored designs {keep} to the limits; "
             f"<b>{len(front):,}</b> on the front. The search considered "
             f"{self.considered[cloud.designs.device]:,}.</p>"
-            + ("" if len(front) else f"<p>{escape(cloud.nearest(constraints))}</p>")
+            + (f"<p>{escape(why)}</p>" if why else "")
         )
+        self.faster.disabled = self.slower.disabled = len(front) == 0
 
     def _click(self, point: int) -> None:
         self.following = False
         self._choose(int(self.cloud.points[point]))
 
+    def _step(self, by: int) -> None:
+        """Show the next design of the front, by latency."""
+        means = self.cloud.designs.means[:, 1]
+        now = np.flatnonzero(self.front == self.index)
+        if len(now):
+            place = int(now[0]) + by
+        else:
+            place = int(np.searchsorted(means[self.front], means[self.index])) + min(by, 0)
+        self.following = False
+        self._choose(int(self.front[np.clip(place, 0, len(self.front) - 1)]))
+
     def _follow(self) -> None:
         self.following = True
-        if self.best is not None:
-            self._choose(self.best)
+        self._choose(self.best)
 
     def _choose(self, index: int) -> None:
         """Show a design of the device."""
@@ -208,7 +237,10 @@ class Dashboard:
         some = self.cloud.designs[np.array([index])]
         self.row = tabulate(self.study.space, self.cloud.device, some).iloc[0]
         self.picture.set(chosen=live.mark(self.row))
-        self.about.value = self._describe()
+        worst = self.cloud.values.iloc[index]
+        self.about.value = card.describe(
+            self.row, worst, self.design, self.cloud.device, self.sources
+        )
         self._say_why()
         if self.exporting is None:
             self.outcome.value = ""
@@ -217,57 +249,19 @@ class Dashboard:
                 picture.chart = chart
 
     def _say_why(self) -> None:
-        why = "Suggested: the knee of the front." if self.following else "The design you clicked."
+        why = "Suggested: the knee of the front." if self.following else "The design you chose."
         if self.broken[self.index] > 0:
             why = "This design does not keep to the limits."
+            why += " It is the nearest." if self.following else ""
         self.note.value = f"<h2>Design {self.row['id']}</h2><p>{why}</p>"
 
     def _charts(self) -> list[charts.alt.Chart | charts.alt.LayerChart]:
-        row, device = self.row, self.cloud.device
-        names = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
-        rows = [(label, int(row[key]), getattr(device, key)) for key, label in names.items()]
         table = self.study.layers(self.design)
-        used = pd.DataFrame(rows, columns=["resource", "used", "budget"])
         return [
-            charts.resources(used, width="container"),
+            charts.resources(*card.resources(self.design, self.cloud.device), width="container"),
             charts.architecture(table, width="container"),
             charts.layers(table, width="container"),
         ]
-
-    def _describe(self) -> str:
-        row, design, device = self.row, self.design, self.cloud.device
-        acc = design.accelerator
-        there = acc in routed.engines(device)
-        clock = routed.figures(acc, device)["clock_mhz"] if there else cost.clock_mhz(acc, device)
-        rows = [
-            ("Accuracy", "accuracy", "%", 2, self._from("accuracy", "")),
-            ("Latency", "latency_ms", "ms", 4, self._from("latency_ms", device.name)),
-            ("Power", "power_w", "W", 3, self._from("power_w", device.name)),
-            ("Energy", "energy_mj", "mJ", 4, "predicted: latency × power"),
-        ]
-        figures = "".join(
-            f"<tr><th scope='row'>{label}</th><td>{row[key]:.{digits}f} {unit}</td><td>"
-            f"{row[key + '_low']:.{digits}f} to {row[key + '_high']:.{digits}f} {unit}</td>"
-            f"<td>{escape(text)}</td></tr>"
-            for label, key, unit, digits, text in rows
-        )
-        return (
-            f"<table><thead><tr><th scope='col'>Of one image</th><th scope='col'>Value</th>"
-            f"<th scope='col'>90 % interval</th><th scope='col'>Source</th></tr></thead>"
-            f"<tbody>{figures}</tbody></table>"
-            f"<dl><dt>Architecture</dt><dd>{_stages(design.architecture)}</dd>"
-            f"<dt>Accelerator</dt><dd>{acc.pf} filters × {acc.pc} channels × {acc.pv} pixels a "
-            f"cycle; weight buffer {acc.weight_kib} KiB, feature buffer {acc.feature_kib} KiB; "
-            f"{float(clock):.0f} MHz, {'measured' if there else 'modelled'}</dd>"
-            f"<dt>Device</dt><dd>{escape(device.label)}</dd>"
-            f"<dt>As text</dt><dd><code>{escape(str(design))}</code></dd></dl>"
-        )
-
-    def _from(self, quantity: str, device: str) -> str:
-        """Say what the predictions of a quantity rest on."""
-        what = "subnets" if quantity == "accuracy" else "designs"
-        text = f"predicted from {self.sources.get((quantity, device), 'stored')} {what}"
-        return f"{text}; no board was measured" if quantity == "power_w" else text
 
     def _export(self) -> None:
         self.export.disabled = True
@@ -289,11 +283,3 @@ class Dashboard:
         role = "alert" if process.returncode else "status"
         self.outcome.value = f"<p role='{role}'>{escape(last.removeprefix('codesign: '))}</p>"
         self.export.disabled, self.exporting = False, None
-
-
-def _stages(architecture: Architecture) -> str:
-    stages = zip(architecture.widths, architecture.kernels, strict=True)
-    return "; ".join(
-        f"stage {i}: {width} filters, kernels {', '.join(map(str, kernels))}"
-        for i, (width, kernels) in enumerate(stages, start=1)
-    )

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from . import __version__
+from . import __version__, routed
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
@@ -62,6 +62,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     # First, so that a folder that cannot be written shows before the training, not after.
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
+    known, source = routed.known(design.accelerator, study.device(design.device))
     content: dict[str, Any] = {
         "design": str(design),
         "id": design.id,
@@ -70,6 +71,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"},
         "measured_accuracy_percent": measured,
         "modelled_cycles": float(layers["cycles"].sum()),
+        "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},
         "study": {"space": study.space.name, "dataset": study.dataset, "preset": study.preset,
                   "seed": study.seed},
         "device": study.device(design.device).label,

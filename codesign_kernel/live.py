@@ -15,19 +15,19 @@ import pandas as pd
 
 from . import cost, pareto
 from .accelerator import Device
-from .charts import POWER, QUANTITIES, TITLES, alt, tip
+from .charts import QUANTITIES, TITLES, alt, power_scale, tip
 from .constraints import CONFIDENCE, Constraints
 from .explore import SIGNS, Designs, knee
 
 MAX_POINTS = 5000  # a canvas redraws as many within the time of a few frames
 FREE = 1e9  # a bound that asks for nothing
 _MARK = [f"{name}{end}" for name in ("accuracy", "latency_ms") for end in ("", "_low", "_high")]
-ASKS = {
-    "max_latency_ms": "latency of at most {:g} ms",
-    "max_power_w": "power of at most {:g} W",
-    "min_accuracy": "accuracy of at least {:g} %",
-    "max_dsp": "at least {:g} DSP",
-    "max_bram": "at least {:g} block RAMs",
+KEPT = {
+    "max_latency_ms": "a latency of {:g} ms",
+    "max_power_w": "a power of {:g} W",
+    "min_accuracy": "an accuracy of {:g} %",
+    "max_dsp": "{:g} DSP blocks",
+    "max_bram": "{:g} block RAMs",
 }
 
 
@@ -80,8 +80,9 @@ class Cloud:
         on = np.isin(self.points, front)
         return "".join(np.where(on, "1", "0"))
 
-    def nearest(self, constraints: Constraints) -> str:
-        """Say what the stored design that breaks the bounds least asks for."""
+    def nearest(self, constraints: Constraints) -> tuple[int, str]:
+        """Return the stored design that breaks the bounds least, and say what it keeps to of
+        those."""
         broken = self.broken(constraints)
         best = int(broken.sum(axis=1).argmin())
         accuracy, latency, power, dsp, bram = self.values.iloc[best]
@@ -90,8 +91,9 @@ class Cloud:
                   "max_power_w": np.ceil(power * 1e4) / 1e4,
                   "min_accuracy": np.floor(accuracy * 100) / 100,
                   "max_dsp": dsp, "max_bram": bram}  # fmt: skip
-        asks = [ASKS[name].format(values[name]) for name in np.array([*ASKS])[broken[best] > 0]]
-        return f"No stored design keeps to all limits. The nearest needs {' and '.join(asks)}."
+        kept = [KEPT[name].format(values[name]) for name in np.array([*KEPT])[broken[best] > 0]]
+        text = f"No stored design keeps to all limits. The nearest keeps to {' and '.join(kept)}."
+        return best, text
 
 
 def params(constraints: Constraints) -> dict[str, float]:
@@ -121,9 +123,12 @@ def chart(cloud: Cloud) -> alt.LayerChart:
               scale=_padded(rows["accuracy"]))  # fmt: skip
     legend = alt.Legend(orient="top", gradientLength=200, gradientThickness=10, titleLimit=320,
                         format=".3~r", tickCount=3)  # fmt: skip
-    power = alt.Color("power_w:Q", title="Power (W), predicted from modelled power", scale=POWER,
-                      legend=legend)  # fmt: skip
+    ends = [float(rows["power_w"].min()), float(rows["power_w"].max())]
+    power = alt.Color("power_w:Q", title="Power (W), predicted from modelled power",
+                      scale=power_scale(ends), legend=legend)  # fmt: skip
     on_front = "front[datum.n] === '1'"
+    blocks = (alt.Tooltip("dsp:Q", title="DSP (blocks)"),
+              alt.Tooltip("bram:Q", title="Block RAM (blocks)"))  # fmt: skip
     points = (
         alt.Chart(rows.iloc[::-1])  # what is drawn last is on top: the candidates
         .transform_filter(
@@ -138,7 +143,7 @@ def chart(cloud: Cloud) -> alt.LayerChart:
             size=alt.condition(on_front, alt.value(70), alt.value(14)),
             opacity=alt.condition(on_front, alt.value(1.0), alt.value(0.35)),
             stroke=alt.condition(on_front, alt.value("#222222"), alt.value("transparent")),
-            tooltip=[*map(tip, QUANTITIES), alt.Tooltip("dsp:Q"), alt.Tooltip("bram:Q")],
+            tooltip=[*map(tip, QUANTITIES), *blocks],
         )
     )  # fmt: skip
     one = alt.Chart(alt.InlineData(values=[{}]))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import baselines, cycles, routed
+from . import cycles, routed
 from .accelerator import Accelerator, Accelerators, Device
 from .constraints import Constraints
 from .design import Design
@@ -242,6 +242,8 @@ def fit(study: Study) -> pd.DataFrame:
     the leave-one-out MAE of the Gaussian process. Rows that `improve` chose, the number `chosen`,
     are learnt from but not counted in these: near the front, they would be no fair sample.
     """
+    from .baselines import compare  # scikit-learn takes a second to load
+
     predictors, frames = fitted(study)
     picked, tables = chosen(study), list[pd.DataFrame]()
     for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
@@ -257,7 +259,7 @@ def fit(study: Study) -> pd.DataFrame:
             )
         model = predictors.hardware[quantity, device] if device else predictors.accuracy
         prior = 0 if device else None
-        report = baselines.compare(X[drawn], y[drawn], prior=prior, log=bool(device))
+        report = compare(X[drawn], y[drawn], prior=prior, log=bool(device))
         report.insert(0, "model", report.index)
         left_out = np.abs(model.leave_one_out()[0] - y)[drawn].mean()
         report["LOO MAE"] = np.where(report["model"] == "Gaussian process", left_out, np.nan)

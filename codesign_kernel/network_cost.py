@@ -38,13 +38,13 @@ def cost(
     read = load_network(network)
     table = layer_costs(read.layers, acc, chosen)
     if chart is not None:
-        from . import charts, report  # Altair takes a second to start
+        from . import report, roofline  # Altair takes a second to start
 
         clock = _clock(acc, chosen)[0]
         peak = acc.pf * acc.pc * acc.pv * clock / 1e3
         port = closed_form.port_rate(chosen) * clock / 1e3
         where = f"{read.name} on {acc}, {chosen.label}"
-        report.save_picture(charts.roofline(table, peak, port, where), chart)
+        report.save_picture(roofline.roofline(table, peak, port, where), chart)
     if as_json:
         print(json.dumps(_for_programs(read, table, acc, chosen), indent=2, allow_nan=False))
     else:

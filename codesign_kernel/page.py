@@ -11,12 +11,17 @@ import socket
 import webbrowser
 from pathlib import Path
 
+from .widgets import MODULE, bundle  # before Voilà: spares it a second, see charts.py
+
+# isort: split
 from traitlets.config import Config
 from voila.app import Voila  # type: ignore[import-untyped]
+from voila.shutdown_kernel_handler import (  # type: ignore[import-untyped]
+    VoilaShutdownKernelHandler,
+)
 
 from .errors import InputError
 from .study import open_study
-from .widgets import MODULE, bundle
 
 HOST = "127.0.0.1"
 PORT = 8866
@@ -74,10 +79,25 @@ def make_server(study: Path, port: int) -> "Server":
     return server
 
 
+class Leave(VoilaShutdownKernelHandler):  # type: ignore[misc]
+    """Ends the kernel of a page that is left. The page's last message carries no token against
+    forged requests, and Voilà refuses it; but no other site knows a kernel's id: it is random."""
+
+    def check_xsrf_cookie(self) -> None:
+        """Ask for no token."""
+
+
 class Server(Voila):  # type: ignore[misc]
     """Voilà that says where the page is once it listens, and opens a browser if `show` is set."""
 
     show = False
+
+    def init_handlers(self) -> list[tuple[object, ...]]:
+        """Return Voilà's handlers, with that of leaving the page replaced."""
+        return [
+            tuple(Leave if part is VoilaShutdownKernelHandler else part for part in each)
+            for each in super().init_handlers()
+        ]
 
     def launch_browser(self) -> None:
         """Say the address; called when the server listens."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import __version__, charts, cost
+from . import __version__, card, charts, routed
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
@@ -21,6 +21,7 @@ body { margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { padding: 0.3rem 0.9rem 0.3rem 0; text-align: left; border-bottom: 1px solid #ddd; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.scroll table { font-size: 14px; }
 svg { max-width: 100%; height: auto; margin: 1rem 0; }
 code { background: #f3f3f3; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
@@ -43,18 +44,13 @@ def report(
     """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
     `Study.layers`; `measured` holds accuracies in %, by what was measured."""
     device = study.device(design.device)
-    need = cost.resources(design.accelerator, device)
-    used = pd.DataFrame(
-        {
-            "resource": ["DSP", "block RAM", "LUT"],
-            "used": [int(need.dsp), int(need.bram), int(need.lut)],
-            "budget": [device.dsp, device.bram, device.lut],
-        }
-    )
+    used, source = card.resources(design, device)
+    clock = routed.known(design.accelerator, device)[0]["clock_mhz"]
     pictures = [
         charts.to_svg(chart)
-        for chart in (charts.architecture(layers), charts.layers(layers), charts.resources(used))
-    ]
+        for chart in (charts.architecture(layers), charts.layers(layers),
+                      charts.resources(used, source))
+    ]  # fmt: skip
     forecast = [
         [name, _number(predicted[key]),
          f"{_number(predicted[f'{key}_low'])} to {_number(predicted[f'{key}_high'])}", unit]
@@ -62,6 +58,9 @@ def report(
     ]  # fmt: skip
     found = [[name, f"{value:.2f}", "%"] for name, value in measured.items()]
     acc = design.accelerator
+    # What is asked for most is seen without scrolling.
+    first = ["layer", "cycles", "macs", "filters", "channels", "kernel", "stride"]
+    columns = [*first, *(str(name) for name in layers if name not in first)]
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Design {design.id}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>
@@ -69,7 +68,7 @@ def report(
 <p><code>{escape(str(design))}</code></p>
 <p>A network of the space {escape(study.space.name)} on {escape(device.label)}: {acc.pf} filters ×
 {acc.pc} channels × {acc.pv} pixels a cycle, {acc.weight_kib} KiB of weight buffer and
-{acc.feature_kib} KiB of feature buffer.</p>
+{acc.feature_kib} KiB of feature buffer. Clock: {clock:.1f} MHz, {source}.</p>
 <h2>Predicted</h2>
 <p>By Gaussian processes fitted to the study's designs; the interval is meant to hold 90 % of the
 time. Latency rests on {_latency_source(study, design.device)}; its interval includes what is not
@@ -86,8 +85,8 @@ uncertainty of the published coefficients: no board was measured.</p>
 <p>Bytes cross the memory port; cycles are modelled.</p>
 <div class="scroll">{
         _table(
-            list(layers.columns),
-            [[_number(v) for v in row] for row in layers.itertuples(index=False)],
+            columns,
+            [[_number(v) for v in row] for row in layers[columns].itertuples(index=False)],
         )
     }</div>
 <h2>Origin</h2>

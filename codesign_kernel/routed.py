@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from . import ecp5, synthesize
+from . import cost, ecp5, synthesize
 from .accelerator import Accelerator, Accelerators, Device
 from .errors import InputError
 from .rtl.shape import Shape
@@ -58,6 +58,17 @@ def clocks(acc: Accelerators, device: Device) -> np.ndarray:
         same = [getattr(acc, side.name) == getattr(one, side.name) for side in fields(one)]
         found[np.logical_and.reduce(same)] = clock
     return found
+
+
+def known(acc: Accelerator, device: Device) -> tuple[dict[str, float], str]:
+    """Return `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine without placing and routing
+    it, and their source: `measured` where the table has the engine, else `modelled`."""
+    rows = _of(device)
+    if (rows["accelerator"] == str(acc)).any():
+        return figures(acc, device), "measured"
+    need = cost.resources(acc, device)
+    modelled = {"clock_mhz": float(cost.clock_mhz(acc, device))}
+    return modelled | {name: float(getattr(need, name)) for name in FIGURES[1:]}, "modelled"
 
 
 def _of(device: Device) -> pd.DataFrame:

@@ -112,13 +112,16 @@ class Bound(anywidget.AnyWidget):
         """The value, or None where it asks for nothing."""
         return None if self.value == self.loosest else self.value
 
-    def span(self, low: float, high: float) -> None:
-        """Set the range, rounded outwards. A value that asks for something and is inside stays."""
+    def span(self, low: float, high: float) -> bool:
+        """Set the range, rounded so that a design at either end keeps to it. A value that asks for
+        something and is inside stays. Return False if one was dropped."""
         step = 10**self.digits
-        low, high = np.floor(low * step) / step, np.ceil(high * step) / step
-        low = max(low, 1 / step) if self.log else low
-        keep = self.asked is not None and low < self.value < high
+        rounded = np.ceil if self.sense == "at most" else np.floor
+        low, high = rounded(low * step) / step, rounded(high * step) / step
+        asked = self.asked is not None
+        keep = asked and low < self.value < high
         with self.hold_sync():
             self.low, self.high = float(low), float(high)
             if not keep:
                 self.value = self.loosest
+        return keep or not asked

@@ -18,6 +18,7 @@ class Served:
     address: str
     process: "subprocess.Popen[str]"
     folder: Path
+    said: str = ""  # after the address, on both streams, once it has ended
 
 
 @contextmanager
@@ -37,10 +38,13 @@ def served(study: Path, folder: Path) -> Iterator[Served]:
             line = process.stdout.readline()
             address = re.search(r"http://127\.0\.0\.1:\d+/", line)
             assert address, line + process.communicate(timeout=60)[1]
-            yield Served(address[0], process, folder)
+            running = Served(address[0], process, folder)
+            yield running
         finally:
             process.send_signal(signal.SIGINT)
             try:
-                process.wait(timeout=60)
+                said = process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
+                raise
+        running.said = "".join(said)

@@ -2,24 +2,19 @@
 
 import subprocess
 import sys
-from xml.etree import ElementTree
 
 import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from drawn import marks, texts
 
 from codesign_kernel import charts, cycles
-from codesign_kernel.accelerator import Accelerator, load_device
+from codesign_kernel.accelerator import load_device
 from codesign_kernel.explore import Designs, table
-from codesign_kernel.network_cost import BOTTLENECKS, layer_costs
-from codesign_kernel.networks import load_network
 from codesign_kernel.simulate import CAUSES
 from codesign_kernel.workload import layers_of
-
-SVG = "{http://www.w3.org/2000/svg}"
-ECP5 = load_device("ecp5-85f")
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +42,6 @@ def layers() -> pd.DataFrame:
          **{cause: getattr(spent, cause)[0] for cause in CAUSES}, "cycles": spent.total[0]}
     )  # fmt: skip
     return frame[frame["filters"] > 0].reset_index(drop=True)
-
-
-def texts(chart: alt.TopLevelMixin) -> list[str]:
-    """Draw a chart and return all that is written on it."""
-    root = ElementTree.fromstring(charts.to_svg(chart))
-    return ["".join(node.itertext()) for node in root.iter(f"{SVG}text")]
-
-
-def marks(chart: alt.TopLevelMixin, kind: str) -> int:
-    """Draw a chart and return how many marks of a kind are on it, legends not counted."""
-    root = ElementTree.fromstring(charts.to_svg(chart))
-    start = f"mark-{kind} role-mark"  # not those of axes and legends
-    groups = [group for group in root.iter(f"{SVG}g") if group.get("class", "").startswith(start)]
-    return sum(len(group.findall(f"{SVG}{tag}")) for group in groups for tag in ("path", "line"))
 
 
 def test_pareto_names_quantities_units_and_source(front: pd.DataFrame) -> None:
@@ -126,6 +107,7 @@ def test_resources_name_use_and_budget() -> None:
     for expected in ("DSP: 66 of 156", "LUT: 5,748 of 83,640", "Of the device's budget (%)",
                      "Modelled"):  # fmt: skip
         assert expected in words
+    assert "Measured by place and route" in texts(charts.resources(table, "measured"))
 
 
 @pytest.mark.parametrize("source", ["measured", "modelled"])
@@ -162,42 +144,6 @@ def test_accuracy_macs_draws_each_row() -> None:
     chart = charts.accuracy_macs(pd.DataFrame({"macs": [1e5, 2e6], "accuracy": [80.0, 91.0]}))
     assert marks(chart, "symbol") == 2
     assert "Accuracy measured; size exact" in texts(chart)
-
-
-@pytest.fixture(scope="module")
-def costs() -> pd.DataFrame:
-    return layer_costs(load_network("mobilenetv2").layers, Accelerator(8, 8, 1, 64, 32), ECP5)
-
-
-def test_roofline_has_both_ceilings_and_a_point_a_layer_below_them(costs: pd.DataFrame) -> None:
-    peak, port = 64 * 122e6 / 1e9, 8 * 0.709 * 122e6 / 1e9
-    chart = charts.roofline(costs, peak, port, "mobilenetv2 on 8x8x1w64f32")
-    words = texts(chart)
-    for expected in ("Roofline", "Operational intensity (MAC/byte)", "Performance (GMAC/s)",
-                     "mobilenetv2 on 8x8x1w64f32Modelled; each layer is a point",
-                     "memory port: 0.692 GB/s", "multipliers: 7.81 GMAC/s", "Bottleneck",
-                     *costs["bottleneck"].unique()):  # fmt: skip
-        assert expected in words
-    assert marks(chart, "symbol") == len(costs)
-    roof = np.minimum(peak, port * costs["macs_per_byte"])
-    # Weights that came while the layer before was running lift a layer above the port's ceiling.
-    assert (costs["gmac_s"] <= peak).all()
-    assert (costs["gmac_s"] <= roof).mean() > 0.8
-    assert (costs["gmac_s"] > 0.8 * roof).any()
-    drawn = chart.to_dict()
-    assert drawn["description"].startswith("Roofline of mobilenetv2 on 8x8x1w64f32, modelled")
-    for axis in ("x", "y"):
-        scale = drawn["layer"][0]["encoding"][axis]["scale"]
-        low, high = scale["domain"]
-        field = drawn["layer"][0]["encoding"][axis]["field"]
-        assert scale["type"] == "log"
-        assert low < costs[field].min()
-        assert costs[field].max() < high
-
-
-def test_roofline_knows_every_bottleneck(costs: pd.DataFrame) -> None:
-    table = costs.head(len(BOTTLENECKS)).assign(bottleneck=BOTTLENECKS)
-    assert set(BOTTLENECKS) <= set(texts(charts.roofline(table, 6.24, 0.273, "any")))
 
 
 def test_svg_is_drawn_without_fetching_anything() -> None:

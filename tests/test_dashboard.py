@@ -5,8 +5,10 @@ import contextlib
 import itertools
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,10 +129,10 @@ def keep(designs: Designs, column: int, most: float) -> tuple[int, int]:
 
 def field(page: Page, name: str) -> Locator:
     """The number field of a limit."""
-    return page.get_by_role("spinbutton", name=name)
+    return page.get_by_role("textbox", name=name)
 
 
-def enter(page: Page, name: str, value: float) -> None:
+def enter(page: Page, name: str, value: float | str) -> None:
     """Type a limit into its field."""
     field(page, name).fill(str(value))
     field(page, name).press("Enter")
@@ -226,13 +228,15 @@ def test_limits_on_resources_count_the_front_they_leave(page: Page, study: Study
 
 @pytest.mark.browser
 def test_limits_that_leave_nothing_say_what_the_nearest_design_needs(page: Page) -> None:
-    enter(page, "Latency, at most", 0.0001)
-    best = float(field(page, "Accuracy, at least").get_attribute("max") or 0)
-    enter(page, "Accuracy, at least", best)
-    expect(page.get_by_text("No stored design keeps to all limits.")).to_be_visible(timeout=WAIT)
+    page.get_by_role("slider", name="Latency, at most").press("Home")
+    page.get_by_role("slider", name="Accuracy, at least").press("End")
+    told = "No stored design keeps to all limits. The nearest keeps to a"
+    expect(page.get_by_text(told)).to_be_visible(timeout=WAIT)
     expect(count(page)).to_contain_text("0 on the front", timeout=WAIT)
     assert numbers(page) == (0, 0)
-    expect(page.get_by_text("This design does not keep to the limits.")).to_be_visible(timeout=WAIT)
+    shown = page.get_by_text("This design does not keep to the limits. It is the nearest.")
+    expect(shown).to_be_visible(timeout=WAIT)
+    expect(page.get_by_role("button", name="Next faster on the front")).to_be_disabled()
 
 
 @pytest.mark.browser
@@ -259,7 +263,7 @@ def test_click_shows_the_design_of_the_point(page: Page, study: Study) -> None:
         with contextlib.suppress(AssertionError):
             expect(page.locator("code")).not_to_have_text(suggested, timeout=10_000)
             break
-    expect(page.get_by_text("The design you clicked.")).to_be_visible(timeout=WAIT)
+    expect(page.get_by_text("The design you chose.")).to_be_visible(timeout=WAIT)
     text = page.locator("code").inner_text()
     assert text != suggested
     predicted = study.predict([study.find(text)]).iloc[0]
@@ -273,26 +277,74 @@ def test_click_shows_the_design_of_the_point(page: Page, study: Study) -> None:
 
 
 @pytest.mark.browser
-def test_a_limit_out_of_range_is_told_until_the_next_one(page: Page) -> None:
+def test_a_limit_out_of_range_is_told_until_the_next_one(page: Page, study: Study) -> None:
     name = "Latency, at most"
-    low = field(page, name).get_attribute("min")
+    low = f"{np.ceil(first(study).worst(0.9)[:, 1].min() * 1e4) / 1e4:g}"
     enter(page, name, -5)
     told = page.locator(".codesign-bound output").first
-    expect(told).to_contain_text("-5 is out of range: it can be from")
+    expect(told).to_contain_text(f"“-5” is out of range: it can be from {low} to")
     expect(told).to_contain_text(f"and is now {low}.")
-    expect(field(page, name)).to_have_value(str(low))
+    expect(field(page, name)).to_have_value(low)
     page.get_by_role("button", name="Clear the limits").click()
     expect(told).to_be_empty()
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("text", ["0,3", "", "1e", "fast", "0x10", "1.2.3"])
+def test_a_limit_that_is_no_number_is_told_and_changes_nothing(page: Page, text: str) -> None:
+    name, before = "Latency, at most", count(page).inner_text()
+    value = field(page, name).input_value()
+    enter(page, name, text)
+    told = page.locator(".codesign-bound output").first
+    expect(told).to_contain_text(f"“{text}” is no number with a decimal point: it can be from")
+    expect(field(page, name)).to_have_value(value)
+    assert count(page).inner_text() == before
+
+
+@pytest.mark.browser
+def test_a_limit_on_blocks_is_a_whole_number(page: Page, study: Study) -> None:
+    need = cost.resources(first(study).accelerators, study.device(first(study).device))
+    least = int(need.dsp.min())
+    enter(page, "DSP, at most", f"{least}.5")
+    told = page.locator(".codesign-bound output", has_text="whole number")
+    expect(told).to_contain_text(f"“{least}.5” is no whole number: it can be from {least} to")
+    expect(field(page, "DSP, at most")).to_have_value(str(least))
+
+
+@pytest.mark.browser
+def test_buttons_go_along_the_front(page: Page, study: Study) -> None:
+    def latency() -> float:
+        row = page.get_by_role("row", name=re.compile("^Latency")).inner_text()
+        return float(re.search(r"([\d.]+) ms", row)[1])  # type: ignore[index]
+
+    design, before = page.locator("code"), latency()
+    text = design.inner_text()
+    page.get_by_role("button", name="Next faster on the front").click()
+    expect(design).not_to_have_text(text, timeout=WAIT)
+    assert latency() <= before
+    page.get_by_role("button", name="Next slower on the front").click()
+    expect(design).to_have_text(text, timeout=WAIT)
+
+
+@pytest.mark.browser
+def test_page_says_what_a_design_keeps_to(page: Page, study: Study) -> None:
+    designs = first(study)
+    design = study.find(page.locator("code").inner_text())
+    table = study.predict([design]).iloc[0]
+    at = np.abs(designs.means[:, 1] - table.latency_ms).argmin()
+    worst = designs.worst(0.9)[at]
+    for kept in (f"accuracy of at least {worst[0]:.2f} %", f"latency of at most {worst[1]:.4f} ms",
+                 f"power of at most {worst[2]:.3f} W"):  # fmt: skip
+        expect(page.get_by_text(kept)).to_be_visible()
+    expect(page.get_by_text("cleared: limit")).to_have_count(0)
+
+
+@pytest.mark.browser
 def test_everything_that_is_operated_has_a_name(page: Page) -> None:
     lines = page.locator(".codesign-page").aria_snapshot().splitlines()
-    operated = [
-        line for line in lines if re.match(r"\s*- (slider|spinbutton|combobox|button)", line)
-    ]
+    operated = [line for line in lines if re.match(r"\s*- (slider|textbox|combobox|button)", line)]
     assert len([line for line in operated if "slider" in line]) == 5
-    assert len(operated) == 5 + 5 + 1 + 3
+    assert len(operated) == 5 + 5 + 1 + 5
     assert [line for line in operated if not re.search(r'- \w+ "[^"]{3,}"', line)] == []
     assert len(set(operated)) == len(operated)
 
@@ -335,6 +387,46 @@ def test_export_that_fails_says_why(page: Page, study: Study) -> None:
         tiny.assert_one_sentence(alert.inner_text())
     finally:
         away.rename(study.supernet_path)
+
+
+def kernels(server: Served) -> list[int]:
+    """The processes of the server's kernels."""
+    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)],
+                           capture_output=True, text=True)  # fmt: skip
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if "ipykernel" in line]
+
+
+@pytest.mark.browser
+def test_a_kernel_ends_with_its_page(opened: tuple[Page, Seen], server: Served) -> None:
+    before = kernels(server)
+    assert before
+    other = opened[0].context.browser.new_page()  # type: ignore[union-attr]
+    other.goto(server.address)
+    expect(other.locator(".codesign-page canvas")).to_have_count(4, timeout=WAIT)
+    assert len(kernels(server)) == len(before) + 1
+    other.reload()
+    expect(other.locator(".codesign-page canvas")).to_have_count(4, timeout=WAIT)
+    other.goto("about:blank")
+    end = time.monotonic() + WAIT / 1000
+    while kernels(server) != before and time.monotonic() < end:
+        other.wait_for_timeout(100)
+    assert kernels(server) == before
+    other.close()
+
+
+@pytest.mark.browser
+def test_a_page_whose_kernel_ended_says_so(server: Served, opened: tuple[Page, Seen]) -> None:
+    before = set(kernels(server))
+    other = opened[0].context.browser.new_page()  # type: ignore[union-attr]
+    other.goto(server.address)
+    expect(other.locator(".codesign-page canvas")).to_have_count(4, timeout=WAIT)
+    (own,) = set(kernels(server)) - before
+    os.kill(own, signal.SIGKILL)
+    other.wait_for_function(
+        "() => getComputedStyle(document.querySelector('.codesign-page'), '::before').content"
+        ".includes('reload it')"
+    )
+    other.close()
 
 
 @pytest.mark.browser
@@ -435,5 +527,8 @@ def test_a_limit_stays_on_another_device_where_it_is_inside_the_range(study: Stu
         assert other["dsp"].min() > one["dsp"].min()
         assert shown.constraints.max_dsp is None
         assert shown.constraints.max_latency_ms is None
+        assert "cleared: limit on DSP.</p>" in shown.counts.value
+        shown.bounds["latency_ms"].value = shown.bounds["latency_ms"].low
+        assert "cleared" not in shown.counts.value
 
     run_loop(run)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from codesign_kernel import __version__, accelerator, cost, measure, meters, study, train
+from codesign_kernel import __version__, accelerator, cost, measure, meters, routed, study, train
 from codesign_kernel.datasets import Dataset, load
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -152,6 +152,8 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     assert content["units"] == {
         "accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"
     }  # fmt: skip
+    known, source = routed.known(design.accelerator, fitted.device(design.device))
+    assert content["engine"] == known | {"source": source, "units": {"clock_mhz": "MHz"}}
     predicted, expected = content["predicted"], fitted.predict([design]).iloc[0]
     for quantity in content["units"]:
         assert predicted[quantity] == pytest.approx(expected[quantity])

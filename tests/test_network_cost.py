@@ -267,14 +267,14 @@ def test_a_picture_that_cannot_be_written_ends_in_one_sentence(
 def test_the_page_of_a_picture_shows_it_without_a_network(
     tmp_path: Path, browser_path: Path
 ) -> None:
-    from codesign_kernel import charts
+    from codesign_kernel.roofline import roofline
 
     acc = Accelerator.parse(ACC)
     table = layer_costs(load_network("mobilenetv2").layers, acc, ECP5)
     evil = "</script><script>document.title = 'evil'</script>"
     table.loc[0, "layer"] = evil
     path = tmp_path / "roofline.html"
-    save_picture(charts.roofline(table, 6.24, 0.273, f"mobilenetv2 <b> {evil}"), path)
+    save_picture(roofline(table, 6.24, 0.273, f"mobilenetv2 <b> {evil}"), path)
     asked: list[str] = []
     faults: list[str] = []
 

@@ -49,7 +49,9 @@ def test_a_folder_without_a_study_ends_the_command_with_a_sentence(tmp_path: Pat
     assert result.returncode == 1
     assert result.stdout == ""
     assert str(tmp_path) in result.stderr
-    tiny.assert_one_sentence(result.stderr.strip())
+    starting, *sentence = result.stderr.splitlines()
+    assert starting == "Starting the page, some seconds."
+    tiny.assert_one_sentence(" ".join(sentence))
 
 
 @pytest.mark.parametrize("name", ["designs.safetensors", "fit.json"])
@@ -100,7 +102,7 @@ def test_the_server_listens_here_alone_and_ends_without_a_word(study: Path, tmp_
         with socket.socket() as other:  # fails if the server listens on all addresses
             other.bind(("127.0.0.2", port))
     assert running.process.returncode == 0
-    assert running.process.communicate() == ("", "")
+    assert running.said == "Starting the page, some seconds.\n"
 
 
 def test_kernels_whose_browser_vanished_are_ended(

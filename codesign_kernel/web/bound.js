@@ -11,8 +11,8 @@ function render({ model, el }) {
   slider.id = name.htmlFor = id;
   slider.min = 0;
   slider.step = 1;
-  number.type = "number";
-  number.step = "any";
+  number.type = "text"; // a browser's own number field drops a decimal comma without a word
+  number.inputMode = "decimal";
   el.classList.add("codesign-bound");
   el.replaceChildren(name, number, unit, slider, note);
 
@@ -43,11 +43,12 @@ function render({ model, el }) {
     slider.max = steps;
     slider.value = high > low ? Math.round(to(value)) : 0;
     slider.setAttribute("aria-valuetext", `${value} ${model.get("unit")}`);
-    number.min = low;
-    number.max = high;
-    if (document.activeElement !== number || number.valueAsNumber !== value) number.value = value;
+    if (document.activeElement !== number || Number(number.value) !== value) number.value = value;
     number.setAttribute("aria-label", `${named}, in ${model.get("unit")}`);
+    number.title = range(low, high);
   };
+
+  const range = (low, high) => `from ${low} to ${high} ${model.get("unit")}`;
 
   const send = (value, told = "") => {
     model.set("value", value);
@@ -59,11 +60,17 @@ function render({ model, el }) {
   slider.addEventListener("input", () => send(scale().from(Number(slider.value))));
   number.addEventListener("change", () => {
     const { low, high } = scale();
-    const typed = number.valueAsNumber; // NaN if it is no number
-    const value = Number.isNaN(typed) ? model.get("value") : Math.min(high, Math.max(low, typed));
-    const asked = Number.isNaN(typed) ? "What was typed is no number" : `${typed} is out of range`;
-    const range = `from ${low} to ${high} ${model.get("unit")}`;
-    send(value, value === typed ? "" : `${asked}: it can be ${range}, and is now ${value}.`);
+    const text = number.value.trim();
+    const typed = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
+    const whole = model.get("digits") === 0;
+    let value = Math.min(high, Math.max(low, typed));
+    let wrong = value === typed ? "" : "is out of range";
+    if (Number.isNaN(typed)) {
+      [value, wrong] = [model.get("value"), "is no number with a decimal point"];
+    } else if (whole && !Number.isInteger(typed)) {
+      [value, wrong] = [Math.floor(value), "is no whole number"];
+    }
+    send(value, wrong && `“${text}” ${wrong}: it can be ${range(low, high)}, and is now ${value}.`);
   });
   model.on("change", show);
   show();

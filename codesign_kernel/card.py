@@ -1,0 +1,83 @@
+"""What the page says of one design: its figures, each with its unit and source, and its engine."""
+
+from collections.abc import Mapping
+from html import escape
+
+import pandas as pd
+
+from . import routed
+from .accelerator import Device
+from .constraints import CONFIDENCE
+from .design import Design
+from .space import Architecture
+
+_NAMES = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
+
+
+def describe(
+    row: pd.Series, worst: pd.Series, design: Design, device: Device,
+    sources: Mapping[tuple[str, str], str],
+) -> str:  # fmt: skip
+    """Return HTML: a table of predicted figures, and what the design is made of.
+
+    `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`; `sources` says by
+    quantity and device what predictions rest on.
+    """
+    rows = [
+        ("Accuracy", "accuracy", "%", 2, _rests_on(sources, "accuracy", "")),
+        ("Latency", "latency_ms", "ms", 4, _rests_on(sources, "latency_ms", device.name)),
+        ("Power", "power_w", "W", 3, _rests_on(sources, "power_w", device.name)),
+        ("Energy", "energy_mj", "mJ", 4, "predicted: latency × power"),
+    ]
+    figures = "".join(
+        f"<tr><th scope='row'>{label}</th><td>{row[key]:.{digits}f} {unit}</td><td>"
+        f"{row[key + '_low']:.{digits}f} to {row[key + '_high']:.{digits}f} {unit}</td>"
+        f"<td>{escape(text)}</td></tr>"
+        for label, key, unit, digits, text in rows
+    )
+    head = "".join(
+        f"<th scope='col'>{text}</th>"
+        for text in ("Of one image", "Value", "90 % interval", "Source")
+    )
+    kept = (
+        f"accuracy of at least {worst.accuracy:.2f} %; latency of at most {worst.latency_ms:.4f} "
+        f"ms; power of at most {worst.power_w:.3f} W: each with a probability of "
+        f"{100 * CONFIDENCE:g} %"
+    )
+    acc = design.accelerator
+    known, source = routed.known(acc, device)
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{figures}</tbody></table>"
+        f"<dl><dt>Keeps to</dt><dd>{kept}</dd>"
+        f"<dt>Architecture</dt><dd>{_stages(design.architecture)}</dd>"
+        f"<dt>Accelerator</dt><dd>{_count(acc.pf, 'filter')} × {_count(acc.pc, 'channel')} × "
+        f"{_count(acc.pv, 'pixel')} a cycle; weight buffer {acc.weight_kib} KiB, feature buffer "
+        f"{acc.feature_kib} KiB; {known['clock_mhz']:.0f} MHz, {source}</dd>"
+        f"<dt>Device</dt><dd>{escape(device.label)}</dd>"
+        f"<dt>As text</dt><dd><code>{escape(str(design))}</code></dd></dl>"
+    )
+
+
+def resources(design: Design, device: Device) -> tuple[pd.DataFrame, str]:
+    """Return what a design takes of its device, as `charts.resources` draws it, and the source."""
+    known, source = routed.known(design.accelerator, device)
+    rows = [(label, int(known[key]), getattr(device, key)) for key, label in _NAMES.items()]
+    return pd.DataFrame(rows, columns=["resource", "used", "budget"]), source
+
+
+def _rests_on(sources: Mapping[tuple[str, str], str], quantity: str, device: str) -> str:
+    what = "subnets" if quantity == "accuracy" else "designs"
+    text = f"predicted from {sources.get((quantity, device), 'stored')} {what}"
+    return f"{text}; no board was measured" if quantity == "power_w" else text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _stages(architecture: Architecture) -> str:
+    stages = zip(architecture.widths, architecture.kernels, strict=True)
+    return "; ".join(
+        f"stage {i}: {width} filters, kernels {', '.join(map(str, kernels))}"
+        for i, (width, kernels) in enumerate(stages, start=1)
+    )
