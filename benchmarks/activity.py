@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from codesign_kernel import cost, datasets, quantize, train
+from codesign_kernel import batches, cost, datasets, quantize, train
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.files import write_text
 from codesign_kernel.measure import stratified
@@ -39,7 +39,7 @@ def main() -> None:
     space = supernet.space
     data = datasets.load(space.dataset, shape=space.input)
     calibration = train.calibration_images(data)
-    image = train.to_tensor(data.validation.batch(np.zeros(1, np.int64)))
+    image = batches.to_tensor(data.validation.batch(np.zeros(1, np.int64)))
     genomes = stratified(space, SUBNETS, np.random.default_rng([0, 13]))
     names = [space.decode(genome) for genome in genomes]
     made = [quantize.quantize(train.subnet(supernet, n, calibration), calibration) for n in names]

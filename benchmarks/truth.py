@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from codesign_kernel import quantize, routed, train
+from codesign_kernel import batches, quantize, routed, train
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import digest, read_arrays, write_arrays
@@ -85,7 +85,7 @@ def main() -> None:
             program = compile_network(one.network, Shape(engine, device.port_bits))
         except InputError:
             return None  # the engine cannot run it
-        done = simulate(program, one.input(train.to_tensor(first))[0], memory)
+        done = simulate(program, one.input(batches.to_tensor(first))[0], memory)
         busy = int(done.layers["compute"].sum())
         return done.cycles, busy, done.read + done.written, done.flips / done.flip_flops
 

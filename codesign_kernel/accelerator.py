@@ -28,6 +28,7 @@ _RANGES = {  # of a device's numbers; any other is from 0 to 1e9
     "clock_within": (1, 100),
     "static_w": (1e-6, 1e4),  # no device draws nothing, and power is predicted as a logarithm
 }
+PORTS = (8, 16, 32, 64, 128, 256, 512)  # bits of a beat
 PARTS = 5  # of what an engine takes in LUTs or flip-flops
 
 
@@ -170,7 +171,13 @@ def devices() -> tuple[str, ...]:
 def load_device(which: str) -> Device:
     """Return a device by name, or read the TOML file at that path. Raises InputError."""
     if which.endswith(".toml"):
-        return device_of(read_toml(Path(which)), which)
+        own = device_of(read_toml(Path(which)), which)
+        if own.name in devices() and own != load_device(own.name):
+            raise InputError(
+                f"name of {which} is {shown(own.name)}, but must be another than that of a device "
+                "that comes with the program and differs from this."
+            )
+        return own
     choice("device", which, (*devices(), "a path that ends in .toml"))
     file = resources.files(__package__).joinpath("devices", f"{which}.toml")
     with resources.as_file(file) as path:
@@ -195,6 +202,7 @@ def device_of(data: object, where: str = "device") -> Device:
         else:
             low, high = _RANGES.get(key, (0.0, 1e9))
             values[key] = number(field, data[key], low, high)
+    choice(f"port_bits of {where}", values["port_bits"], PORTS)
     bits = int(values["bram_kbit"] * 1024)
     integer(f"bram_bits_wide of {where}", values["bram_bits_wide"], 1, bits)
     return Device(**values)

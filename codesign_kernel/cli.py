@@ -5,7 +5,6 @@ is `study` unless the variable CODESIGN_STUDY says otherwise. Bad input ends wit
 status 1.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, accelerator, datasets, explore, measure, rounds, space, verbs
+from . import __version__, accelerator, datasets, measure, rounds, space, verbs
 from .constraints import CONFIDENCE, Constraints
 from .errors import InputError, choice, integer
 from .network_cost import cost
@@ -79,9 +78,10 @@ def train(
     name = dataset or chosen.dataset
     if name == "images" and data_folder is not None:
         name, data_folder = f"images:{data_folder}", None
-    if name.startswith("images:"):  # later verbs may run elsewhere
+    if name.startswith("images:") and name != "images:":  # later verbs may run elsewhere
         name = f"images:{Path(name[7:]).expanduser().resolve()}"
     data = datasets.load(name, folder=data_folder, download=download, shape=chosen.input)
+    phase.check_data(chosen, data)  # before a study is there that holds what does not fit
     made = create(study, chosen, name, preset, seed, devices)
     supernet = phase.train(chosen, data, preset, seed, made.supernet_path)
     if int(os.environ.get("RANK", "0")) == 0:
@@ -102,7 +102,8 @@ def profile(
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
-    """Phase 2: measure designs. Killed, it goes on where it stopped; nothing is measured twice."""
+    """Phase 2: measure designs. Killed, it goes on where it stopped; what is stored is not
+    measured again."""
     verbs.profile(
         open_study(study),
         integer("--architectures", architectures, 10, MOST),
@@ -153,7 +154,7 @@ def explore_command(
         float, typer.Option(help="Probability with which each of these is to hold.")
     ] = CONFIDENCE,
     device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
-    generations: Annotated[int, typer.Option(help="Of 1000 designs each, a device.")] = 60,
+    generations: Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")] = 60,
     seed: SeedOption = 0,
     sample: Annotated[bool, typer.Option("--sample", help="Keep designs for the page.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Print the whole front.")] = False,
@@ -166,19 +167,13 @@ def explore_command(
     names = device or list(opened.devices)
     for name in names:
         opened.device(name)
-    integer("--generations", generations, 1, 10_000)
+    integer("--generations", generations, 1, 1_000)
     integer("--seed", seed, 0, 2**31 - 1)
-    found = explore.explore(opened.predictors(), names, asked, generations=generations, seed=seed)
-    if as_json:
-        front = found.front.to_dict("records")
-        content = {"considered": found.considered, "feasible": found.feasible, "front": front}
-        print(json.dumps(content, indent=2, allow_nan=False))
-    else:
-        print(verbs.front_text(found, asked, every))
     try:
-        opened.save_exploration(found, asked, sample)
-    except InputError as error:  # a study that many share is read-only
-        print(f"codesign: the front was not stored: {error}", file=sys.stderr)
+        verbs.search(opened, names, asked, generations, seed, sample, every, as_json)
+    except KeyboardInterrupt:
+        print("codesign: stopped; nothing was stored.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -260,8 +255,14 @@ def run(
     explore_command(study, sample=True, seed=seed)
     best = str(verbs.knee(open_study(study).front())["id"])
     print(f"5/5 verify and export the knee, {best}")
-    known = verbs.is_routed(open_study(study), best)  # else place and route takes minutes
+    known = verbs.is_routed(open_study(study), best)
     verify([best], study, closed_form or not known, data_folder, download)
+    if not (known or closed_form):
+        print(
+            "Its latency and power are modelled only: its engine was not placed and routed yet, "
+            f"which `codesign verify {best} --study {study}` does in some minutes, if its device "
+            "is an ECP5."
+        )
     export_command(best, study, None, data_folder, download)
     print(f"Chosen design: {open_study(study).find(best)}")
     print(f"See it on the page: codesign page --study {study}")

@@ -8,6 +8,8 @@ import numpy as np
 from .errors import number
 
 CONFIDENCE = 0.9
+UNITS = {"max_latency_ms": "ms", "max_power_w": "W", "min_accuracy": "%", "max_dsp": "blocks",
+         "max_bram": "blocks"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,9 @@ def advice(asked: Constraints, held: Constraints) -> str:
     """Say which constraints bind, and at which values of them the search found a design."""
     names = [name for name, bound in asked.bounds.items() if bound != held.bounds[name]]
     bind = " and ".join(f"--{name.replace('_', '-')} {getattr(asked, name):g}" for name in names)
-    values = " and ".join(f"{getattr(held, name):.10g}" for name in names)
+    values = " and ".join(f"{getattr(held, name):.10g} {UNITS[name]}" for name in names)
     verbs = ("binds", "value is") if len(names) == 1 else ("bind", "values are")
-    sure = f" with a probability of {asked.confidence:g}" if asked.uncertain else ""
+    sure = f" with a probability of {100 * asked.confidence:g} %" if asked.uncertain else ""
     return (
         f"no design keeps to all constraints{sure}: {bind} {verbs[0]}; the nearest feasible "
         f"{verbs[1]} {values}."

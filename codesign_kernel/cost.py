@@ -13,6 +13,8 @@ import numpy as np
 
 from .accelerator import Accelerator, Accelerators, Coefficient, Device
 from .cycles import PARAM_BYTES, Cycles, Lanes, Port, cycles
+from .errors import InputError
+from .rtl.shape import Shape
 from .workload import Layers
 
 SLOTS = 32  # filter groups whose parameters are kept (as in rtl/shape.py)
@@ -103,8 +105,24 @@ def fits(acc: Accelerators, device: Device) -> np.ndarray:
     need, port = resources(acc, device), Port.of(device)
     lanes = Lanes.of(acc, port)
     built = (acc.pf * acc.pc >= port.bytes) & (lanes.ring >= 16) & (lanes.strip >= 64)
+    for side in (acc.pf, acc.pc, acc.pv, acc.weight_kib, acc.feature_kib):
+        built &= side & (side - 1) == 0  # a power of two
     held = (need.dsp <= device.dsp) & (need.bram <= device.bram) & (need.lut <= device.lut)
     return np.asarray(built & held)
+
+
+def short_of(acc: Accelerator, device: Device) -> str:
+    """Say why an engine that does not fit the device does not."""
+    try:
+        Shape(acc, device.port_bits)
+    except InputError as error:
+        return str(error).rstrip(".")
+    need = resources(acc, device)
+    names = {"dsp": "DSP", "bram": "block RAM", "lut": "LUT"}
+    used = {key: (int(getattr(need, key)), int(getattr(device, key))) for key in names}
+    return "it takes " + " and ".join(
+        f"{many:,} of {most:,} {names[key]}" for key, (many, most) in used.items() if many > most
+    )
 
 
 def clock_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:

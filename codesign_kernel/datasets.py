@@ -5,6 +5,7 @@ and a folder of images can stand in for them.
 The parts are stratified and always the same. Select on validation images, never on the test part.
 """
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,7 @@ class Dataset:
 
     `mean` and `std` (float32, (C,)) are those of the training pixels in units of [0, 1], for an
     image folder over at most 1,000 training images; `std` is at least one grey level, 1/255.
+    `files` stands for the names of an image folder's files in each part, and is else empty.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Dataset:
     shape: Shape
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+    files: str = ""
 
     @property
     def mirror(self) -> bool:
@@ -203,7 +206,14 @@ def _images(folder: Path, shape: Shape | None) -> Dataset:
                 image.verify()
     # What the folder lacks comes out of train. A lone val is for testing, as in ImageNet.
     sizes = (len(train) // 10,) * (2 - len(rest))
-    return _dataset(f"images:{folder}", train, sizes, rest, classes)
+    dataset = _dataset(f"images:{folder}", train, sizes, rest, classes)
+    # With a file more or less, images of one part come to lie in another.
+    names = []
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert isinstance(split, FolderSplit)
+        names += ["", *(os.path.relpath(file, folder) for file in split.files)]
+    digest = hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()
+    return replace(dataset, files=digest[:12])
 
 
 def _scan(folder: Path, shape: Shape) -> tuple[list[str], FolderSplit]:

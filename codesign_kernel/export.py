@@ -15,10 +15,10 @@ from . import __version__, routed
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
-from .files import replacing, write_arrays, write_json, write_text
+from .files import read_json, replacing, write_arrays, write_json, write_text
 from .predict import COVERAGE
 from .report import report
-from .space import Architecture
+from .space import Architecture, SearchSpace
 from .specialise import kept_answers, specialise
 from .study import Study
 from .supernet import Subnet
@@ -37,7 +37,7 @@ def specialised(
     if not study.supernet_path.exists():
         raise InputError(f"{study.supernet_path} does not exist: run `codesign train` first.")
     preset = PRESETS[choice("preset of the study", study.preset, tuple(PRESETS))]
-    supernet = load_supernet(study.supernet_path)
+    supernet = load_supernet(study.supernet_path, dataset)
     if supernet.space != study.space:
         raise InputError(
             f"{study.supernet_path} is of another space than {study.space.name} of this study."
@@ -59,9 +59,11 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     """
     predicted = study.predict([design]).iloc[0]
     layers = study.layers(design)
+    _check_folder(study, folder)
     # First, so that a folder that cannot be written shows before the training, not after.
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
+    hardware = study.measured(design)
     known, source = routed.known(design.accelerator, study.device(design.device))
     content: dict[str, Any] = {
         "design": str(design),
@@ -70,11 +72,14 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "interval_coverage": COVERAGE,
         "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"},
         "measured_accuracy_percent": measured,
+        "accuracy_is_of": "float32 weights",
+        "measured_hardware": hardware,
         "modelled_cycles": float(layers["cycles"].sum()),
         "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},
-        "study": {"space": study.space.name, "dataset": study.dataset, "preset": study.preset,
-                  "seed": study.seed},
+        "study": _origin(study),
         "device": study.device(design.device).label,
+        "input": {"name": "images", "shape": ["N", *_input(study.space)], "from": 0, "to": 1},
+        "classes": list(dataset.classes),
         "version": __version__,
     }  # fmt: skip
     write_json(folder / "design.json", content)
@@ -82,8 +87,29 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     write_arrays(folder / "weights.safetensors", state, {"design": str(design)})
     with replacing(folder / "model.onnx") as temporary:
         temporary.write_bytes(to_onnx(network).SerializeToString())
-    write_text(folder / "report.html", report(study, design, predicted, measured, layers))
+    text = report(study, design, predicted, measured, hardware, layers)
+    write_text(folder / "report.html", text)
     return folder
+
+
+def _input(space: SearchSpace) -> tuple[int, int, int]:
+    """Channels, height and width of an image, as ONNX has them."""
+    height, width, channels = space.input
+    return channels, height, width
+
+
+def _check_folder(study: Study, folder: Path) -> None:
+    """Raise InputError if the folder is a study, or holds the export of another one."""
+    if (folder / "study.json").exists():
+        raise InputError(f"--out is {folder}, but that is a study: give another folder.")
+    path = folder / "design.json"
+    if path.exists() and read_json(path).get("study") != _origin(study):
+        raise InputError(f"{folder} holds a design of another study: give another folder by --out.")
+
+
+def _origin(study: Study) -> dict[str, Any]:
+    return {"space": study.space.name, "dataset": study.dataset, "preset": study.preset,
+            "seed": study.seed}  # fmt: skip
 
 
 def to_onnx(network: Subnet) -> onnx.ModelProto:
@@ -124,8 +150,7 @@ def to_onnx(network: Subnet) -> onnx.ModelProto:
         constant("classifier/bias", classifier.bias.detach().numpy()),
     ]
     node("Gemm", inputs, "logits", transB=1)
-    height, width, channels = network.space.input
-    shape: list[str | int | None] = ["N", channels, height, width]
+    shape: list[str | int | None] = ["N", *_input(network.space)]
     graph = helper.make_graph(
         nodes, str(network.architecture),
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
@@ -133,5 +158,6 @@ def to_onnx(network: Subnet) -> onnx.ModelProto:
         weights,
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    model.doc_string = f"{network.architecture}; pixels of images from 0 to 1"
     onnx.checker.check_model(model, full_check=True)
     return model

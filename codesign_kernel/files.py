@@ -8,12 +8,13 @@ import json
 import os
 import secrets
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import safetensors
 import safetensors.numpy
 
@@ -64,6 +65,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a JSON {type(value).__name__}, but must hold an object.")
     return value
+
+
+def read_table(path: Path, key: str, texts: Sequence[str], finite: Sequence[str]) -> pd.DataFrame:
+    """Return the table under `key` of a JSON file, by row or by column. Raises InputError unless
+    its columns `texts` hold texts, all others numbers or null, those of `finite` finite numbers."""
+    content: Any = read_json(path).get(key)
+    kind, parts = (list, content.values()) if isinstance(content, dict) else (dict, content)
+    try:
+        if not all(isinstance(part, kind) for part in parts):
+            raise TypeError
+        frame = pd.DataFrame(content)
+        whole = bool(frame[[*texts]].map(lambda value: isinstance(value, str)).all(axis=None))
+        for name in frame.columns.difference([*texts]):
+            frame[name] = pd.to_numeric(frame[name])
+        whole = bool(whole and np.isfinite(frame[[*finite]].to_numpy(np.float64)).all())
+    except (KeyError, TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} is damaged: its {key} is no table of this program.")
+    return frame
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Report:
     n_train: int
     n_test: int
     notes: list[str]
+    folds: bool = False  # cross-validated: each row is tested once
 
     def json(self) -> str:
         """Return the figures for programs; those that do not exist are null."""
@@ -59,8 +60,11 @@ class Report:
         names = {"MAPE": "MAPE (%)", "coverage": "coverage (%)"}
         shown = self.models.rename(columns=names)
         text = shown.to_string(na_rep="", float_format=lambda value: f"{value:.4g}")
+        how = f"trained on {self.n_train:,} rows, tested on {self.n_test:,} others"
+        if self.folds:
+            how = f"each of {self.n_test:,} rows is tested once, by fits to {self.n_train:,} others"
         return (
-            f"{self.target}: trained on {self.n_train:,} rows, tested on {self.n_test:,} others.\n"
+            f"{self.target}: {how}.\n"
             f"{text}\nMAE and width are in the unit of {self.target}; coverage and width are those "
             "of the 90 % interval."
         )
@@ -82,7 +86,10 @@ def fit_table(
     InputError.
     """
     integer("--seed", seed, 0, 2**31 - 1)
-    problem = prepare(read_table(path), path, target, prior, features)
+    whole = read_table(path)
+    if len(whole) < LEAST + 2:
+        raise InputError(f"{path} has {len(whole)} rows, but at least {LEAST + 2} are needed.")
+    problem = prepare(whole, path, target, prior, features)
     rows, notes = len(problem.y), problem.notes
     if rows < LEAST + 2:
         raise InputError(
@@ -97,13 +104,27 @@ def fit_table(
         train = most
     if train == MOST:
         notes.append(f"trained on {MOST:,} of {rows:,} rows, the most that are fitted at once")
-    order = np.random.default_rng(seed).permutation(rows)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(rows)
+    _, same = np.unique(problem.X, axis=0, return_inverse=True)
+    repeats = rows - len(np.unique(same))
     if train is None:
         parts = np.array_split(order, FOLDS)
+        if repeats:
+            # What is measured again is to be predicted from others, not from itself.
+            folds = min(FOLDS, rows - repeats)
+            groups = np.array_split(rng.permutation(rows - repeats), folds)
+            parts = [order[np.isin(same[order], group)] for group in groups]
+            notes.append(
+                f"{repeats} rows have the features of another: those are held out together"
+            )
         splits = [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
         notes.append(f"cross-validated in {FOLDS} folds; --train N tests on all but N rows instead")
     else:
         splits = [(np.sort(order[:train]), np.sort(order[train:]))]
+        seen_before = int(np.isin(same[order[train:]], same[order[:train]]).sum())
+        if seen_before:
+            notes.append(f"{seen_before} rows tested have the features of a row trained on")
     n_train = max(len(part) for part, _ in splits)
     seen = splits[0][0] if train is not None else order
     _check_split(problem.y, splits, target)
@@ -118,7 +139,7 @@ def fit_table(
     n_test = sum(len(part) for _, part in splits)
     if np.isnan(models["MAPE"].iloc[0]):
         notes.append(f"no MAPE: {target} is 0 in a row that was tested")
-    return Report(target, models, n_train, n_test, notes)
+    return Report(target, models, n_train, n_test, notes, len(splits) > 1)
 
 
 def logarithm(problem: Problem, rows: NDArray[np.int64]) -> tuple[bool, str]:
@@ -129,7 +150,8 @@ def logarithm(problem: Problem, rows: NDArray[np.int64]) -> tuple[bool, str]:
     others decides; that is too noisy a judge at 20 rows to overrule a wide span.
     """
     if not problem.positive:
-        return False, "is modelled as it is: it or the prior is not positive everywhere"
+        what = "it" if problem.prior is None else "it or the prior"
+        return False, f"is modelled as it is: {what} is not positive everywhere"
     y = problem.y[rows]
     span = y.max() / y.min()
     if span >= WIDE:

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import trange
 
+from .batches import indices
 from .datasets import Dataset
-from .train import Preset, check_finite, indices
+from .train import Preset, check_finite
 
 CHECK = 100  # steps between two looks for divergence, each of which waits for the GPU
 LOCK = Lock()  # held for what concerns all threads: torch's random numbers, and captures
@@ -25,7 +26,7 @@ Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]  # of images, label
 
 
 class Batches:
-    """The batches of `train.batch` for all steps, gathered at `place`, torch's device."""
+    """The batches of `batches.batch` for all steps, gathered at `place`, torch's device."""
 
     def __init__(
         self, dataset: Dataset, preset: Preset, steps: int, seed: int, place: torch.device

@@ -80,7 +80,7 @@ class Accuracy:
         self.dataset = datasets.load(
             study.dataset, folder=folder, download=download, shape=study.space.input
         )
-        self.supernet = train.load_supernet(path)
+        self.supernet = train.load_supernet(path, self.dataset)
         if self.supernet.space != study.space:
             raise InputError(f"{path} is of another space than {study.space.name} of this study.")
         self.calibration = train.calibration_images(self.dataset)
@@ -130,7 +130,7 @@ class Simulated:
         return values | {"energy_mj": power * latency, "flips": float(active.flips)} | found
 
     def _program(self, design: Design, device: Device) -> tuple[Program, np.ndarray]:
-        from . import quantize, train
+        from . import batches, quantize, train
 
         name = str(design.architecture)
         if name not in self._quantised:
@@ -140,7 +140,7 @@ class Simulated:
             self._quantised[name] = quantize.quantize(network, self.subnets.calibration)
         quantised = self._quantised[name]
         shape = Shape(design.accelerator, device.port_bits)
-        image = train.to_tensor(self.subnets.dataset.validation.batch(np.zeros(1, np.int64)))
+        image = batches.to_tensor(self.subnets.dataset.validation.batch(np.zeros(1, np.int64)))
         return compile_network(quantised.network, shape), quantised.input(image)[0]
 
 

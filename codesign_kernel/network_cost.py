@@ -18,6 +18,13 @@ from .simulate import CAUSES
 from .workload import Layers
 
 BOTTLENECKS = ("compute", "compute, lanes idle", "input", "weights", "output", "control")
+# What an engine does between its layers or not at all, at no cost; and what a table leaves out.
+FREE = {
+    "Add", "BatchNormalization", "Cast", "Clip", "Constant", "DequantizeLinear", "Div", "Dropout",
+    "Flatten", "GlobalAveragePool", "Identity", "Mul", "QuantizeLinear", "ReduceMean", "Relu",
+    "Reshape", "Shape", "Softmax", "Squeeze", "Sub", "Unsqueeze",
+    "activations", "additions", "pooling",
+}  # fmt: skip
 _HEADS = ("cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck")
 
 
@@ -96,12 +103,15 @@ def _clock(acc: Accelerator, device: Device) -> tuple[float, bool]:
     return float(closed_form.clock_mhz(acc, device)), False
 
 
-def predicted(layers: Layers, acc: Accelerator, device: Device) -> parts.Whole | str:
+def predicted(read: Network, acc: Accelerator, device: Device) -> parts.Whole | str:
     """Return the whole network's figures with their intervals, or why there are none."""
     if not routed.measurable(device):
         return "no engine on this device was simulated, placed and routed."
+    heavy = [kind for kind in read.left_out if kind.split(" ×")[0] not in FREE]
+    if heavy:
+        return f"it has operators that are not costed ({', '.join(heavy)})."
     try:
-        return parts.whole(parts.load(), layers, acc, device)
+        return parts.whole(parts.load(), read.layers, acc, device)
     except InputError as error:
         return str(error)
 
@@ -166,7 +176,7 @@ def _for_programs(
 
 
 def _intervals(read: Network, acc: Accelerator, device: Device) -> dict[str, Any]:
-    found = predicted(read.layers, acc, device)
+    found = predicted(read, acc, device)
     if isinstance(found, str):
         return {"reason": found}
     content: dict[str, Any] = {"coverage": parts.COVERAGE}
@@ -178,8 +188,8 @@ def _intervals(read: Network, acc: Accelerator, device: Device) -> dict[str, Any
 def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) -> None:
     total = _totals(read, table, acc)
     clock, there = _clock(acc, device)
-    how = ", measured after place and route; all other" if there else ". All"
-    print(f"{read.name} on {acc}, {device.label}, {clock:.4g} MHz{how} figures are modelled.")
+    how = "measured after place and route" if there else "modelled"
+    print(f"{read.name} on {acc}, {device.label}, {clock:.4g} MHz, {how}. Layers are modelled.")
     rows = [
         *table[["layer", "cycles", "time_ms", "utilisation"]]
         .assign(moved=table["weight_bytes"] + table["feature_bytes"], why=table["bottleneck"])
@@ -196,10 +206,11 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
     parts = [f"{100 * part / total['cycles']:.1f} % {why}" for why, part in share.items()]
     print(f"Time by bottleneck: {'; '.join(parts)}.")
     print(
-        f"{total['macs'] / 1e9:.3f} GMAC, {total['parameters'] / 1e6:.2f} million parameters; "
+        f"{_plain(total['macs'] / 1e9, 3)} GMAC, {_plain(total['parameters'] / 1e6, 2)} million "
+        "parameters; "
         f"{1e3 / total['time_ms']:.4g} images/s, one at a time."
     )
-    print(_sentence(predicted(read.layers, acc, device)))
+    print(_sentence(predicted(read, acc, device)))
     need = [
         f"{used:,} of {most:,} {name}" for name, (used, most) in _resources(acc, device).items()
     ]
@@ -213,6 +224,11 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
         )
     if read.left_out:
         print(f"Not costed: {', '.join(read.left_out)}.")
+
+
+def _plain(value: float, digits: int) -> str:
+    """A number with so many decimals, or, where it is small, three digits of it."""
+    return f"{value:.{digits}f}" if value >= 0.1 else f"{value:.3g}"
 
 
 def _sentence(found: parts.Whole | str) -> str:

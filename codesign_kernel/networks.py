@@ -218,6 +218,9 @@ def _convolution(where: str, node: "onnx.NodeProto", shapes: dict[str, list[int]
         )
     integer(f"batch of {where}", x[0], 1, 1)
     integer(f"stride of {where}", stride, 1, MOST)
+    spread = [*attributes["dilations"].ints] if "dilations" in attributes else []
+    if any(step != 1 and side != 1 for step, side in zip(spread, weight[2:], strict=False)):
+        raise InputError(f"dilations of {where} are {spread}, but must be 1: the engine has none.")
     # Along one axis only: a map of one row.
     sides = ([1] * (4 - len(weight)) + shape[2:] for shape in (x, y, weight))
     (in_height, in_width), (height, width), (kernel, wide) = sides

@@ -32,6 +32,11 @@ _UNITS = {
     "power_w": ("Power while computing", "W"),
     "energy_mj": ("Energy of one image", "mJ"),
 }
+_MEASURED = {
+    "cycles": ("clock cycles of one image", ""),
+    "clock_mhz": ("clock", "MHz"),
+    "latency_ms": ("latency of one image", "ms"),
+}
 
 
 def report(
@@ -39,10 +44,12 @@ def report(
     design: Design,
     predicted: "pd.Series[float]",
     measured: dict[str, float],
+    hardware: dict[str, float],
     layers: pd.DataFrame,
 ) -> str:
     """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
-    `Study.layers`; `measured` holds accuracies in %, by what was measured."""
+    `Study.layers`; `measured` holds accuracies in %, by what was measured, and `hardware` is as of
+    `Study.measured`."""
     device = study.device(design.device)
     used, source = card.resources(design, device)
     clock = routed.known(design.accelerator, device)[0]["clock_mhz"]
@@ -56,7 +63,9 @@ def report(
          f"{_number(predicted[f'{key}_low'])} to {_number(predicted[f'{key}_high'])}", unit]
         for key, (name, unit) in _UNITS.items()
     ]  # fmt: skip
-    found = [[name, f"{value:.2f}", "%"] for name, value in measured.items()]
+    found = [[f"accuracy, {name}", f"{value:.2f}", "%"] for name, value in measured.items()]
+    found += [[_MEASURED[name][0], _number(value), _MEASURED[name][1]]
+              for name, value in hardware.items()]  # fmt: skip
     acc = design.accelerator
     # What is asked for most is seen without scrolling.
     first = ["layer", "cycles", "macs", "filters", "channels", "kernel", "stride"]
@@ -76,13 +85,14 @@ known of a clock before place and route. Power rests on a model, and its interva
 uncertainty of the published coefficients: no board was measured.</p>
 {_table(["Quantity", "Predicted", "90 % interval", "Unit"], forecast)}
 <h2>Measured</h2>
-<p>Top-1 accuracy. Nothing was selected on the test images.</p>
-{_table(["Images and weights", "Accuracy", "Unit"], found)}
+<p>Accuracy is top-1, of float32 weights: the engine has them quantised to int8. Nothing was
+selected on the test images. {_how_measured(hardware)}</p>
+{_table(["What", "Measured", "Unit"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}
 <h2>Resources</h2>{pictures[2]}
 <h2>Layers</h2>
-<p>Bytes cross the memory port; cycles are modelled.</p>
+<p>Of one image. Bytes cross the memory port; cycles are modelled, in all and by cause.</p>
 <div class="scroll">{
         _table(
             columns,
@@ -94,6 +104,12 @@ uncertainty of the published coefficients: no board was measured.</p>
 {study.seed}. {escape(device.source)}</p>
 </body></html>
 """
+
+
+def _how_measured(hardware: dict[str, float]) -> str:
+    if hardware:
+        return "Cycles were counted in simulation; the clock is that after place and route."
+    return "Hardware figures of this design were not measured: <code>codesign verify</code> does."
 
 
 def _latency_source(study: Study, device: str) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm, trange
 
 from . import graphs
+from .batches import batch, indices
 from .datasets import Dataset
 from .errors import InputError
 from .files import digest, read_arrays, write_arrays
@@ -19,13 +20,11 @@ from .supernet import Network, Subnet, Supernet, extract, recalibrate
 from .train import (
     CHUNK,
     Preset,
-    batch,
     calibration_images,
     channels_last,
     check_data,
     check_finite,
     chunks,
-    indices,
     optimiser_of,
     rate_at,
     subnet,

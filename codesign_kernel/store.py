@@ -51,7 +51,8 @@ class Store:
                 yield connection
         except (sqlite3.Error, OSError) as error:
             does = "written" if write else "read"
-            raise InputError(f"{self.path} cannot be {does}: {error}.") from None
+            why = " ".join(str(error).split())[:200]
+            raise InputError(f"{self.path} cannot be {does}: {why}.") from None
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

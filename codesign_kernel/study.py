@@ -13,6 +13,7 @@ Files are replaced whole, never edited in place. A study can be opened from a re
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from .cycles import Port, cycles, traffic
 from .design import Design
 from .errors import InputError
 from .explore import SIGNS, Designs, Exploration, table, usable
-from .files import read_arrays, read_json, write_arrays, write_json
+from .files import read_arrays, read_json, read_table, write_arrays, write_json
 from .pareto import front
 from .predict import QUANTITIES, Predictors
 from .simulate import CAUSES
@@ -102,7 +103,7 @@ class Study:
         path = self.root / "fit.json"
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
-        return _table(path, "quantities", ("quantity", "device", "source", "model"), ("rows",))
+        return read_table(path, "quantities", ("quantity", "device", "source", "model"), ("rows",))
 
     def save_exploration(
         self, found: Exploration, constraints: Constraints, sample: bool, seed: int = 0
@@ -185,30 +186,58 @@ class Study:
         path = self.root / "front.json"
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign explore` on this study first.")
-        return _table(path, "front", ("id", "architecture", "accelerator", "device"), FIGURES)
+        return read_table(path, "front", ("id", "architecture", "accelerator", "device"), FIGURES)
 
     def find(self, text: str) -> Design:
-        """Return a design by its text form, or by its id in the front that was found last.
+        """Return a design by its text form, or by its id if it is in the front that was found last
+        or was measured.
 
         Raises InputError if it is neither, or not of this study's space and devices.
         """
-        if "@" in text:
-            design = Design.parse(text)
-        else:
-            known = self.front() if (self.root / "front.json").exists() else pd.DataFrame()
-            row = known[known["id"] == text] if len(known) else known
-            if len(row) == 0:
-                raise InputError(
-                    f"design {text!r} is not in the front that was found last; give its text form "
-                    "or the id of one that `codesign explore` printed."
-                )
-            parts = row.iloc[0]
-            design = Design.parse(f"{parts.architecture}@{parts.accelerator}@{parts.device}")
+        design = Design.parse(text) if "@" in text else self._known(text)
         self.space.encode(design.architecture)
         device = self.device(design.device)
         if not cost.fits(Accelerators.of([design.accelerator]), device)[0]:
-            raise InputError(f"accelerator {design.accelerator} does not fit {device.label}.")
+            why = cost.short_of(design.accelerator, device)
+            raise InputError(
+                f"accelerator {design.accelerator} does not fit {device.label}: {why}."
+            )
         return design
+
+    def _known(self, identifier: str) -> Design:
+        """Return the design of an id in the front that was found last, or that was measured."""
+        keys: list[Any] = []
+        names = ["architecture", "accelerator", "device"]
+        if (self.root / "front.json").exists():
+            found = self.front()
+            keys += found.loc[found["id"] == identifier, names].itertuples(index=False)
+        with suppress(InputError):  # nothing was measured yet
+            rows = self.store.rows()[names]
+            keys += rows[rows["device"] != ""].drop_duplicates().itertuples(index=False)
+        for key in keys:
+            design = Design.parse("@".join(key))
+            if design.id == identifier:
+                return design
+        raise InputError(
+            f"design {identifier!r} is neither in the front that was found last nor among those "
+            "measured; give its text form, which `codesign explore` prints beside the id."
+        )
+
+    def measured(self, design: Design) -> dict[str, float]:
+        """Return the `cycles`, `clock_mhz` and `latency_ms` that were measured of a design last;
+        empty if none were."""
+        try:
+            rows = self.store.rows()
+        except InputError:  # nothing was measured yet
+            return {}
+        rows = rows[
+            (rows["architecture"] == str(design.architecture))
+            & (rows["accelerator"] == str(design.accelerator))
+            & (rows["device"] == design.device)
+            & (rows["source"] == "measured")
+        ]
+        kept = [name for name in ("cycles", "clock_mhz", "latency_ms") if name in rows]
+        return {name: float(rows[name].iloc[-1]) for name in kept if len(rows)}
 
     def layers(self, design: Design) -> pd.DataFrame:
         """Return the design's layers as rows: loop bounds, MACs, and modelled: bytes moved over the
@@ -237,26 +266,6 @@ class Study:
             means = predictors.means(genome, acc, design.device)
             tables.append(table(predictors, Designs(design.device, genome, acc, means)))
         return pd.concat(tables, ignore_index=True)
-
-
-def _table(path: Path, key: str, texts: Sequence[str], finite: Sequence[str]) -> pd.DataFrame:
-    """Return the table under `key` of a JSON file, by row or by column. Raises InputError unless
-    its columns `texts` hold texts, all others numbers or null, those of `finite` finite numbers."""
-    content: Any = read_json(path).get(key)
-    kind, parts = (list, content.values()) if isinstance(content, dict) else (dict, content)
-    try:
-        if not all(isinstance(part, kind) for part in parts):
-            raise TypeError
-        frame = pd.DataFrame(content)
-        whole = bool(frame[[*texts]].map(lambda value: isinstance(value, str)).all(axis=None))
-        for name in frame.columns.difference([*texts]):
-            frame[name] = pd.to_numeric(frame[name])
-        whole = bool(whole and np.isfinite(frame[[*finite]].to_numpy(np.float64)).all())
-    except (KeyError, TypeError, ValueError, OverflowError):
-        whole = False
-    if not whole:
-        raise InputError(f"{path} is damaged: its {key} is no table of this program.")
-    return frame
 
 
 def _short(column: pd.Series) -> list[Any]:

@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm, trange
 
+from .batches import batch, to_tensor
 from .datasets import Dataset, Split
 from .errors import InputError, choice, integer, number
 from .files import read_arrays, write_arrays
@@ -31,6 +31,7 @@ from .supernet import Plain, Subnet, Supernet, extract, recalibrate
 
 CALIBRATION_IMAGES = 1024
 CHUNK = 500  # images evaluated at a time
+FILES = "list of images"  # in a checkpoint
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -55,44 +56,6 @@ PRESETS = {
     "standard": Preset(steps=4400, batch=128),
     "full": Preset(steps=20000, batch=128, augment=True),
 }
-
-
-def batch(
-    dataset: Dataset, size: int, seed: int, step: int, augment: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Return the images (size, C, H, W) in [0, 1] and labels (size,) of one training step.
-
-    Steps walk through a new permutation each epoch. With `augment` all are shifted alike, by up to
-    a sixteenth of each side, and where the data set allows it each is mirrored with even chances.
-    """
-    order = indices(len(dataset.train), size, seed, step)
-    images = dataset.train.batch(order)
-    labels = torch.from_numpy(dataset.train.labels[order])
-    if not augment:
-        return to_tensor(images), labels
-    mirrored, (down, right) = dataset.draws(size, seed, step)
-    images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    height, width = images.shape[1:3]
-    padded = np.pad(images, ((0, 0), (height // 16,) * 2, (width // 16,) * 2, (0, 0)))
-    images = padded[:, down : down + height, right : right + width]
-    return to_tensor(images), labels
-
-
-def indices(n: int, size: int, seed: int, step: int) -> np.ndarray:
-    """Return which of `n` training images are in the batch of a step, (size,)."""
-    first, last = step * size, (step + 1) * size - 1
-    epochs = [_permutation(n, seed, epoch) for epoch in range(first // n, last // n + 1)]
-    return np.concatenate(epochs)[first % n :][:size]
-
-
-@lru_cache(maxsize=4)
-def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch, 0]).permutation(n)
-
-
-def to_tensor(images: np.ndarray) -> Tensor:
-    """Turn uint8 images (N, H, W, C) into float32 (N, C, H, W) in [0, 1], channels last."""
-    return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float().div_(255)
 
 
 def channels_last(network: Network) -> Network:
@@ -138,6 +101,8 @@ def train(
     optimiser = optimiser_of(net, preset)
     run = {"space": to_table(space), "dataset": dataset.name, "seed": seed, "preset": preset_name,
            **asdict(preset)}  # fmt: skip
+    if dataset.files:
+        run[FILES] = dataset.files
     start, seconds = 0, 0.0
     losses: list[list[float]] = []
     if path.exists():
@@ -269,9 +234,16 @@ def _fill(path: Path, arrays: dict[str, np.ndarray], tensors: dict[str, Tensor],
         tensor.copy_(torch.from_numpy(array))
 
 
-def load_supernet(path: Path) -> Supernet:
-    """Read a supernet. Raises InputError if it is absent, damaged or not trained to its end."""
+def load_supernet(path: Path, dataset: Dataset | None = None) -> Supernet:
+    """Read a supernet. Raises InputError if it is absent, damaged or not trained to its end, or if
+    it was trained on other image files than those of `dataset`."""
     arrays, about = read_arrays(path)
+    if dataset is not None and about.get(FILES, dataset.files) != dataset.files:
+        raise InputError(
+            f"{dataset.name} does not hold the same image files as when {path} was trained, so "
+            "that images trained on would come to be tested on: bring the same file names back, "
+            "or start a new study."
+        )
     step = _progress(path, about)
     if step < about["steps"]:
         raise InputError(

@@ -1,6 +1,7 @@
 """What verbs of the command line do and print, where that is more than a few lines of `cli`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +18,7 @@ from .design import Design
 from .errors import InputError, integer
 from .explore import Exploration
 from .network_cost import accelerator_of
-from .predict import QUANTITIES
+from .predict import COVERAGE, QUANTITIES
 from .rtl.shape import Shape
 from .study import Study
 
@@ -133,14 +134,59 @@ def knee(front: pd.DataFrame) -> pd.Series:
     return front.iloc[explore.knee(front[[*QUANTITIES]].to_numpy())]
 
 
-def front_text(found: Exploration, asked: Constraints, every: bool) -> str:
-    """Return a front as the verb `explore` prints it, thinned to `SHOWN` designs if not `every`."""
+def search(
+    study: Study, devices: Sequence[str], asked: Constraints, generations: int, seed: int,
+    sample: bool, every: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Search for the front, print it, and store it if the study's folder can be written."""
+    predictors, basis = study.predictors(), rests_on(study.fit_report(), devices)
+    found = explore.explore(predictors, devices, asked, generations=generations, seed=seed)
+    if as_json:
+        print(json.dumps(front_for_programs(found, asked, basis), indent=2, allow_nan=False))
+    else:
+        print(front_text(found, asked, every, basis))
+    try:
+        study.save_exploration(found, asked, sample)
+    except InputError as error:  # a study that many share is read-only
+        print(f"codesign: the front was not stored: {error}", file=sys.stderr)
+
+
+def rests_on(report: pd.DataFrame, devices: Sequence[str]) -> str:
+    """Say what latency on each device is predicted from, of the table of `measure.fit`."""
+    rows = report[report["quantity"] == "latency_ms"]
+    kinds: dict[str, list[str]] = {}
+    for name in devices:
+        for source in rows.loc[rows["device"] == name, "source"].iloc[:1]:
+            kinds.setdefault(source, []).append(name)
+    return " and ".join(f"{source} designs on {', '.join(kinds[source])}" for source in kinds)
+
+
+def front_for_programs(found: Exploration, asked: Constraints, basis: str) -> dict[str, object]:
+    """Return a front as the verb `explore` prints it with --json."""
+    return {
+        "considered": found.considered,
+        "feasible": found.feasible,
+        "constraints": asdict(asked),
+        "source": f"predicted: latency from {basis}; power is modelled, no board was measured",
+        "interval_coverage": COVERAGE,
+        "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ",
+                  "dsp": "blocks", "bram": "blocks"},
+        "knee": str(knee(found.front)["id"]),
+        "front": found.front.to_dict("records"),
+    }  # fmt: skip
+
+
+def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) -> str:
+    """Return a front as the verb `explore` prints it, thinned to `SHOWN` designs if not `every`.
+    `basis`: see `rests_on`."""
     front = found.front
     pick = np.arange(len(front))
     if not every and len(front) > SHOWN:
         pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
     rows = front.iloc[pick]
-    shown = rows[["id", "architecture", "accelerator", "device"]].copy()
+    shown = rows[["id"]].copy()
+    shown["design"] = ["@".join(key) for key in
+                       rows[["architecture", "accelerator", "device"]].to_numpy()]  # fmt: skip
     for name, digits in (("accuracy %", 2), ("latency ms", 4), ("power W", 3), ("energy mJ", 4)):
         column = name.lower().replace(" ", "_").removesuffix("_%")
         ends = zip(*(rows[column + end] for end in ("", "_low", "_high")), strict=True)
@@ -153,6 +199,7 @@ def front_text(found: Exploration, asked: Constraints, every: bool) -> str:
         f"{shown.to_string(index=False)}\n"
         f"Considered {found.considered:,} designs; {found.feasible:,} keep to the constraints"
         f"{sure}; {len(front):,} are on the front{part}.\n"
-        "Predicted, with 90 % intervals; power is modelled, no board was measured.\n"
+        f"Predicted, with 90 % intervals: latency from {basis}; power is modelled, no board was "
+        "measured.\n"
         f"Knee: {best['id']} ({best['architecture']}@{best['accelerator']}@{best['device']})"
     )

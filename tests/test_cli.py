@@ -19,6 +19,7 @@ import tiny
 from PIL import Image
 
 from codesign_kernel import __version__, cli, published, study, train
+from codesign_kernel.design import Design
 from codesign_kernel.files import read_arrays
 from codesign_kernel.study import Study, open_study
 
@@ -223,7 +224,7 @@ def test_a_malformed_device_is_refused(codesign: Command, tmp_path: Path) -> Non
         (["explore", "more"], 2, "more"),
         (["nope"], 2, "nope"),
         (["verify"], 2, "DESIGN"),
-        (["verify", "d00000000"], 1, "design 'd00000000' is not in the front"),
+        (["verify", "d00000000"], 1, "design 'd00000000' is neither in the front"),
         (["export", "w8k3-w16k3@8x8x1w16f32@x"], 1, "device is 'x'"),
         (["specialise", "w9k3-w16k3@8x8x1w16f32@ecp5-85f"], 1, "width of stage 1"),
         (["page", "--port", "0", "--no-browser"], 1, "--port is 0, but must be from 1 to 65535"),
@@ -349,7 +350,12 @@ def test_json_is_all_there_is_on_stdout(codesign: Command, made: Study) -> None:
     result = codesign("explore", "--json", "--study", made.root, "--generations", 3)
     assert result.status == 0
     found = json.loads(result.out)
-    assert set(found) == {"considered", "feasible", "front"}
+    assert set(found) == {"considered", "feasible", "constraints", "source", "interval_coverage",
+                          "units", "knee", "front"}  # fmt: skip
+    assert found["knee"] in {row["id"] for row in found["front"]}
+    assert found["constraints"]["confidence"] == 0.9
+    assert found["units"]["latency_ms"] == "ms"
+    assert "latency from modelled designs on ecp5-25f, ecp5-85f" in found["source"]
     assert found["considered"] >= found["feasible"] >= len(found["front"]) > 10
     for row in found["front"]:
         assert set(row) == JSON_TEXTS | set(study.FIGURES)
@@ -369,9 +375,9 @@ def test_the_front_is_printed_with_intervals_units_and_knee(codesign: Command, m
     assert result.status == 0
     count = len(made.front())
     assert count > 20
-    assert result.out.count("@ecp5") == 1  # the knee, in full
-    rows = re.findall(r"^ *d[0-9a-f]{8} ", result.out, re.MULTILINE)
+    rows = re.findall(r"^ *(d[0-9a-f]{8}) +(\S+@\S+@ecp5-\S+) ", result.out, re.MULTILINE)
     assert len(rows) == 20
+    assert all(Design.parse(text).id == identifier for identifier, text in rows)
     assert f"{count:,} are on the front, of which 20 are shown (--all shows all)." in result.out
     for unit in ("accuracy %", "latency ms", "power W", "energy mJ"):
         assert unit in result.out.splitlines()[0]
@@ -390,11 +396,11 @@ def test_a_bound_out_of_reach_is_answered_by_one_that_works(codesign: Command, m
     with unchanged(made.root):
         refused = codesign(*arguments, "--max-latency-ms", "0.0001", "--max-bram", "3")
     assert_refused(
-        refused, "no design keeps to all constraints with a probability of 0.9: "
+        refused, "no design keeps to all constraints with a probability of 90 %: "
         "--max-latency-ms 0.0001 and --max-bram 3",
     )  # fmt: skip
     assert refused.out == ""
-    values = re.findall(r"values are (\S+) and (\S+)\.$", said(refused)[0])
+    values = re.findall(r"values are (\S+) ms and (\S+) blocks\.$", said(refused)[0])
     latency, bram = values[0]
     result = codesign(*arguments, "--max-latency-ms", latency, "--max-bram", bram)
     assert result.status == 0, result.err

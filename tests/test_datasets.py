@@ -391,6 +391,21 @@ def test_an_image_folder_has_to_be_named(name: str) -> None:
     assert "images:PATH" in refused(name=name, shape=SHAPE)
 
 
+def test_a_file_more_or_less_or_of_another_name_is_another_data_set(tmp_path: Path) -> None:
+    folder = paint_classes(tmp_path / "own", {"a": 9, "b": 9})
+    first = load(f"images:{folder}", shape=SHAPE)
+    assert first.files == load(f"images:{folder}", shape=SHAPE).files != ""
+    moved = folder.rename(tmp_path / "moved")
+    assert load(f"images:{moved}", shape=SHAPE).files == first.files
+    one = next((moved / "a").iterdir())
+    renamed = one.rename(one.with_name(f"z{one.name}"))
+    other = load(f"images:{moved}", shape=SHAPE)
+    assert other.files != first.files
+    renamed.unlink()
+    assert load(f"images:{moved}", shape=SHAPE).files not in (first.files, other.files)
+    assert load("digits").files == ""
+
+
 def test_a_folder_stands_in_for_a_path_that_has_moved(tmp_path: Path) -> None:
     folder = paint_classes(tmp_path / "new", {"a": 3, "b": 3})
     moved = load(f"images:{tmp_path / 'old'}", folder=folder, shape=SHAPE)

@@ -14,7 +14,17 @@ import pandas as pd
 import pytest
 import torch
 
-from codesign_kernel import __version__, accelerator, cost, measure, meters, routed, study, train
+from codesign_kernel import (
+    __version__,
+    accelerator,
+    batches,
+    cost,
+    measure,
+    meters,
+    routed,
+    study,
+    train,
+)
 from codesign_kernel.datasets import Dataset, load
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -84,7 +94,7 @@ def check(network: Subnet, model: bytes, images: torch.Tensor) -> None:
 def test_onnx_computes_what_the_subnet_does(fitted: Study, digits: Dataset) -> None:
     supernet = train.load_supernet(fitted.supernet_path)
     calibration = train.calibration_images(digits)
-    images = train.to_tensor(digits.test.batch(np.arange(7)))
+    images = batches.to_tensor(digits.test.batch(np.arange(7)))
     for genome in [*SPACE.extremes(), *SPACE.sample(4, np.random.default_rng(0))]:
         network = train.subnet(supernet, SPACE.decode(genome), calibration)
         check(network, to_onnx(network).SerializeToString(), images)
@@ -117,11 +127,11 @@ def test_weights_model_and_accuracies_are_of_one_network(
     network.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()})
     network.eval()
     model = (folder / "model.onnx").read_bytes()
-    check(network, model, train.to_tensor(digits.validation.batch(np.arange(7))))
+    check(network, model, batches.to_tensor(digits.validation.batch(np.arange(7))))
 
     measured = json.loads((folder / "design.json").read_text())["measured_accuracy_percent"]
     for part, name in ((digits.validation, "validation"), (digits.test, "test")):
-        logits = run(model, train.to_tensor(part.batch(np.arange(len(part)))))
+        logits = run(model, batches.to_tensor(part.batch(np.arange(len(part)))))
         right = 100 * np.mean(logits.argmax(axis=1) == part.labels)
         assert measured[f"{name}, specialised"] == pytest.approx(right, abs=1e-9)
     assert measured["validation, supernet weights"] < measured["validation, specialised"]
@@ -166,6 +176,13 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
         "space": "digits", "dataset": "digits", "preset": "quick", "seed": 0
     }  # fmt: skip
     assert content["device"] == DEVICE.label
+    assert content["input"]["shape"] == ["N", 1, 8, 8]
+    assert content["classes"] == list("0123456789")
+    assert content["measured_hardware"] == {}
+    text = (folder / "report.html").read_text()
+    assert f"{known['clock_mhz']:.1f} MHz, {source}" in text
+    assert "Hardware figures of this design were not measured" in text
+    assert "of float32 weights" in text
     assert content["version"] == __version__
 
 
@@ -190,6 +207,18 @@ def test_exporting_again_replaces_and_changes_nothing(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "model.onnx").write_bytes(b"an older model")
     export(fitted, design, digits, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_another_study_or_its_export_is_not_written_over(
+    fitted: Study, design: Design, digits: Dataset, folder: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = replace(fitted, seed=7)
+    with pytest.raises(InputError, match="holds a design of another study: give another folder"):
+        export(other, design, unread(digits), folder)
+    with pytest.raises(InputError, match="but that is a study"):
+        export(fitted, design, unread(digits), fitted.root)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 

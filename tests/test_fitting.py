@@ -110,7 +110,7 @@ def test_figures_are_those_of_predictions_made_by_hand(own: Path) -> None:
 def test_without_train_each_row_is_tested_once(codesign: Command, own: Path) -> None:
     status, out, err = codesign("--table", own, "--target", "latency")
     assert status == 0, err
-    assert "latency: trained on 108 rows, tested on 120 others." in out
+    assert "latency: each of 120 rows is tested once, by fits to 108 others." in out
     assert "note: features: f, c, lanes, port, estimate." in err
     assert "note: name left out: it names 120 of 120 rows." in err
     assert "note: cross-validated in 10 folds" in err
@@ -140,7 +140,7 @@ def test_a_target_with_zeros_and_negative_values_has_no_logarithm(tmp_path: Path
     report = fit_table(tmp_path / "own.csv", "y")
     assert json.loads(report.json())["mape"] is None
     assert "no MAPE: y is 0 in a row that was tested" in report.notes
-    assert "y is modelled as it is: it or the prior is not positive everywhere" in report.notes
+    assert "y is modelled as it is: it is not positive everywhere" in report.notes
 
 
 def test_what_spans_little_is_modelled_as_the_data_say() -> None:
@@ -187,9 +187,28 @@ def test_bad_input_ends_in_one_sentence(
     assert words in err
 
 
+def test_rows_with_the_same_features_are_held_out_together(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"a": rng.normal(size=40), "y": rng.normal(size=40)})
+    repeated = pd.concat([table, table.assign(y=table["y"] + 0.001)])  # noise, measured twice
+    repeated.to_csv(tmp_path / "own.csv", index=False)
+    report = fit_table(tmp_path / "own.csv", "y")
+    assert "40 rows have the features of another: those are held out together" in report.notes
+    assert report.models.loc["Gaussian process", "R2"] < 0.3
+    assert report.n_test == 80
+    report = fit_table(tmp_path / "own.csv", "y", train=60)
+    assert any("have the features of a row trained on" in note for note in report.notes)
+
+
+def test_a_single_row_is_too_few_and_not_a_constant(tmp_path: Path) -> None:
+    latencies(1).to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(InputError, match="has 1 rows, but at least 12 are needed"):
+        fit_table(tmp_path / "own.csv", "latency")
+
+
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
     latencies(11).to_csv(tmp_path / "own.csv", index=False)
-    with pytest.raises(InputError, match="has 11 rows that can be used, but at least 12"):
+    with pytest.raises(InputError, match="has 11 rows, but at least 12"):
         fit_table(tmp_path / "own.csv", "latency", features=["f"])
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codesign_kernel.batches import batch, indices, to_tensor
 from codesign_kernel.datasets import ArraySplit, Dataset, load
 from codesign_kernel.errors import InputError
 from codesign_kernel.graphs import Batches, Loss, Step, fit
@@ -18,12 +19,9 @@ from codesign_kernel.space import Architecture, load_space
 from codesign_kernel.supernet import Subnet
 from codesign_kernel.train import (
     Preset,
-    batch,
     channels_last,
-    indices,
     optimiser_of,
     rate_at,
-    to_tensor,
 )
 
 CPU = torch.device("cpu")

@@ -13,6 +13,8 @@ import pytest
 import tiny
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
+from onnx_file import save
 from PIL import Image
 from playwright.sync_api import Request, sync_playwright
 from strategies import accelerators
@@ -116,7 +118,7 @@ def test_prints_each_layer_and_the_totals_with_units_and_source(
     status, out, err = codesign(name, "--accelerator", ACC)
     assert (status, err) == (0, "")
     first, heads, *lines = out.splitlines()
-    expected = f"{name} on {ACC}, Lattice ECP5 85F, 122 MHz. All figures are modelled."
+    expected = f"{name} on {ACC}, Lattice ECP5 85F, 122 MHz, modelled. Layers are modelled."
     assert first == expected
     assert re.split(r"  +", heads) == [
         "layer", "cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck",
@@ -181,7 +183,7 @@ def test_a_whole_network_has_intervals_and_a_measured_clock_if_it_was_routed(
     found = json.loads(codesign(*options, "--json")[1])["predicted"]
     there = engine == "8x8x1w64f32"
     assert found["clock_source"] == ("measured" if there else "modelled")
-    assert ("measured after place and route; all other figures" in out) == there
+    assert ("MHz, measured after place and route. Layers are modelled." in out) == there
     assert f", {found['clock_mhz']['mean']:.4g} MHz" in out
     low, high = found["latency_ms"]["low"], found["latency_ms"]["high"]
     assert 1.01 < high / low < (1.2 if there else 2)
@@ -201,11 +203,16 @@ def test_a_table_and_a_device_of_ones_own(codesign: Command, tmp_path: Path) -> 
     table, device = tmp_path / "net.csv", tmp_path / "mine.toml"
     table.write_text("Layer,M,N,K\nfc,1,10,64\n")
     kept = Path(cost.__file__).parent / "devices" / "ecp5-85f.toml"
-    device.write_text(kept.read_text().replace("ECP5 85F", "Mine"))
+    own = kept.read_text().replace("ECP5 85F", "Mine")
+    device.write_text(own.replace('name = "ecp5-85f"', 'name = "mine"'))
     status, out, _ = codesign(table, "--accelerator", ACC, "--device", device)
     assert status == 0
-    assert out.startswith(f"net on {ACC}, Lattice Mine, 122 MHz. All figures are modelled.\n")
+    assert out.startswith(f"net on {ACC}, Lattice Mine, 122 MHz, modelled. Layers are modelled.\n")
     assert read_topology(table).layers.macs.tolist() == [640]
+    device.write_text(own)  # a clock of its own would be passed over for the engines of the other
+    status, out, err = codesign(table, "--accelerator", ACC, "--device", device)
+    assert (status, out) == (1, "")
+    assert "'ecp5-85f', but must be another than that of a device that comes with" in err
 
 
 @pytest.mark.parametrize(
@@ -296,3 +303,29 @@ def test_the_page_of_a_picture_shows_it_without_a_network(
         browser.close()
     assert asked == [path.as_uri()]
     assert faults == []
+
+
+def test_operators_that_are_not_costed_leave_no_interval(codesign: Command, tmp_path: Path) -> None:
+    weights = {"w": np.zeros((8, 8, 3, 3), np.float32), "v": np.zeros((8, 8, 3, 3), np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["y"], name="conv", pads=[1] * 4),
+        helper.make_node("Relu", ["y"], ["z"]),
+    ]
+    plain = save(tmp_path, nodes, {"x": ["N", 8, 16, 16]}, ["z"], weights)
+    options = ("--accelerator", ACC, "--device", "ecp5-45f")
+    assert "Predicted from measured layers" in codesign(plain, *options)[1]
+    nodes.append(helper.make_node("ConvTranspose", ["z", "v"], ["u"]))
+    heavy = save(tmp_path, nodes, {"x": ["N", 8, 16, 16]}, ["u"], weights)
+    out = codesign(heavy, *options)[1]
+    words = "No interval for the whole network: it has operators that are not costed (ConvTranspose"
+    assert words in out
+    assert "Predicted from" not in out
+    found = json.loads(codesign(heavy, *options, "--json")[1])["predicted"]
+    assert "ConvTranspose ×1" in found["reason"]
+
+
+def test_a_small_network_has_digits(codesign: Command, tmp_path: Path) -> None:
+    table = tmp_path / "net.csv"
+    table.write_text("Layer,M,N,K\nfc,1,10,64\n")
+    out = codesign(table, "--accelerator", ACC)[1]
+    assert "6.4e-07 GMAC, 0.00065 million parameters" in out

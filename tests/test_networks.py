@@ -14,7 +14,8 @@ import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
+from onnx_file import save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -251,22 +252,6 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
 # ONNX
 
 
-def save(folder: Path, nodes: list[Any], inputs: dict[str, list[Any]], outputs: list[str],
-         weights: dict[str, np.ndarray] | None = None) -> Path:  # fmt: skip
-    """Write a model of these nodes; outputs have no shapes, as if nothing was known of them."""
-    graph = helper.make_graph(
-        nodes, "graph",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-         for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
 def zeros(*shape: int) -> np.ndarray:
     return np.zeros(shape, np.float32)
 
@@ -310,12 +295,20 @@ def convolutions(draw: st.DrawFn) -> list[nn.Conv2d]:
         made.append(
             nn.Conv2d(
                 channels, filters, kernel, draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
-                draw(st.tuples(st.integers(1, 3), st.integers(1, 3))), draw(st.integers(1, 2)),
-                groups, bias=False,
+                draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+                draw(st.integers(1, 2)) if kernel == (1, 1) else 1, groups, bias=False,
             )
         )  # fmt: skip
         channels = filters
     return made
+
+
+def test_dilations_are_refused_where_they_matter(tmp_path: Path) -> None:
+    path = exported(tmp_path, [nn.Conv2d(3, 4, 3, dilation=2)], ["N", 3, 12, 12])
+    with pytest.raises(
+        InputError, match=r"dilations of Conv 'conv0' .* are \[2, 2\], but must be 1"
+    ):
+        read_onnx(path)
 
 
 @given(convolutions(), st.integers(12, 20), st.integers(12, 20), st.sampled_from(("N", 1, None)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from codesign_kernel import datasets, train
+from codesign_kernel import batches, datasets, train
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.program import compile_network
 from codesign_kernel.quantize import accuracy, best_scale, folded, integer_layer, quantize
@@ -52,7 +52,7 @@ def test_int8_network_answers_nearly_as_the_float_one(
         small = quantize(subnet, calibration)
         exact, rounded = train.accuracy(subnet, data.test), accuracy(small, data.test)
         assert abs(exact - rounded) <= 1.5, subnet.architecture  # 1 image of 360 is 0.28 points
-        images = train.to_tensor(data.test.batch(np.arange(64)))
+        images = batches.to_tensor(data.test.batch(np.arange(64)))
         with torch.no_grad():
             want = subnet(images).numpy()
         found = small.logits(images) * small.logit_scale
@@ -64,7 +64,7 @@ def test_trained_network_on_the_engine_answers_class_for_class(
 ) -> None:
     small = quantize(subnets[1], train.calibration_images(data))
     program = compile_network(small.network, Shape(Accelerator.parse("8x8x1w16f16")))
-    images = train.to_tensor(data.test.batch(np.arange(100)))
+    images = batches.to_tensor(data.test.batch(np.arange(100)))
     inputs, want = small.input(images), small.logits(images)
     for image, logits in zip(inputs, want, strict=True):
         memory = simulate(program, image, limit=1_000_000).memory

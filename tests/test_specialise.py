@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from codesign_kernel.batches import indices, to_tensor
 from codesign_kernel.datasets import ArraySplit, Dataset, load
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import digest, write_arrays
@@ -25,10 +26,8 @@ from codesign_kernel.train import (
     Preset,
     accuracy,
     calibration_images,
-    indices,
     rate_at,
     subnet,
-    to_tensor,
     train,
 )
 

@@ -148,7 +148,7 @@ def test_the_sample_holds_the_best_under_any_bound_on_resources(
     monkeypatch: pytest.MonkeyPatch,
     bound: dict[str, float],
 ) -> None:
-    monkeypatch.setattr(study, "SAMPLE", 4000)
+    monkeypatch.setattr(study, "SAMPLE", 6000)
     empty.save_predictors(predictors, [])
     empty.save_exploration(found, Constraints(), sample=True)
     for each in found.designs:
@@ -159,7 +159,7 @@ def test_the_sample_holds_the_best_under_any_bound_on_resources(
         best = inside[pareto.front(inside.means * SIGNS)]
         sample = empty.designs()[0][each.device]
         kept = {design_of(sample, i) for i in range(len(sample))}
-        assert len(sample) == 4000 < len(each)
+        assert len(sample) == 6000 < len(each)
         assert len(best) > 3
         assert {design_of(best, i) for i in range(len(best))} <= kept
 
@@ -189,12 +189,17 @@ def test_a_design_is_found_by_id_and_by_text(made: Study) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("d0", "'d0' is not in the front"),
-        ("", "'' is not in the front"),
+        ("d0", "'d0' is neither in the front"),
+        ("", "'' is neither in the front"),
         ("a@b", "must be an id of the study's front or look like"),
         ("w8k3-w16k3@8x8x1w16f32@nowhere", "'nowhere', but this study knows only: ecp5-25f"),
         ("w9k3-w16k3@8x8x1w16f32@ecp5-85f", "width of stage 1 of w9k3-w16k3 is 9"),
-        ("w8k3-w16k3@64x64x4w16f32@ecp5-85f", "64x64x4w16f32 does not fit"),
+        (
+            "w8k3-w16k3@64x64x4w16f32@ecp5-85f",
+            "does not fit Lattice ECP5 85F: the buffers of",
+        ),
+        ("w8k3-w16k3@16x16x1w64f64@ecp5-25f", "it takes 2"),
+        ("w8k3-w16k3@7x8x1w64f64@ecp5-85f", "pf of 7x8x1w64f64 is 7, but must be a power of two"),
         ("w8k3-w16k3@8x8x1@ecp5-85f", "accelerator is '8x8x1', but must look like"),
         ("w8k3-w16k3@0x8x1w4f4@ecp5-85f", "PF of the accelerator is 0"),
     ],
@@ -204,6 +209,19 @@ def test_what_is_no_design_of_the_study_is_named(made: Study, text: str, words: 
         made.find(text)
     assert words in str(raised.value)
     tiny.assert_one_sentence(str(raised.value))
+
+
+def test_a_design_that_was_measured_is_found_by_its_id(empty: Study) -> None:
+    design = Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-25f")
+    key = (str(design.architecture), str(design.accelerator), design.device)
+    values = {"cycles": 5000.0, "clock_mhz": 125.0, "latency_ms": 0.04, "power_w": 0.3}
+    assert empty.measured(design) == {}
+    with empty.store.writing() as connection:
+        sources = dict.fromkeys(values, "measured") | {"power_w": "modelled"}
+        empty.store.add(connection, key, values, "simulation", sources, 1.0)
+    assert empty.find(design.id) == design
+    assert empty.measured(design) == {"cycles": 5000.0, "clock_mhz": 125.0, "latency_ms": 0.04}
+    assert empty.measured(Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-85f")) == {}
 
 
 def test_the_same_study_is_opened_again(empty: Study) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from codesign_kernel.batches import batch, indices
 from codesign_kernel.datasets import ArraySplit, Dataset, load
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays, write_arrays
@@ -26,10 +27,8 @@ from codesign_kernel.train import (
     PRESETS,
     Preset,
     accuracy,
-    batch,
     calibration_images,
     channels_last,
-    indices,
     load_supernet,
     optimiser_of,
     rate_at,
@@ -641,3 +640,15 @@ def test_accuracy_counts_right_answers(
     images = np.array(levels, np.uint8).reshape(-1, 1, 1, 1)
     split = ArraySplit(images, np.array(labels))
     assert accuracy(Brightness(), split) == pytest.approx(expected, abs=1e-12)  # type: ignore[arg-type]
+
+
+def test_weights_are_of_the_files_they_were_trained_on(tmp_path: Path, digits: Dataset) -> None:
+    own = replace(digits, name="images:own", files="0123456789ab")
+    path = tmp_path / "supernet.safetensors"
+    train(SPACE, own, "quick", 0, path, preset=TINY)
+    load_supernet(path, own)
+    load_supernet(path)
+    with pytest.raises(InputError, match="images:own does not hold the same image files as when"):
+        load_supernet(path, replace(own, files="ba9876543210"))
+    with pytest.raises(InputError, match="was trained with another list of images"):
+        train(SPACE, replace(own, files="ba9876543210"), "quick", 0, path, preset=TINY)
