@@ -227,7 +227,7 @@ def export_command(
     opened = open_study(study)
     chosen, data = opened.find(design), _data(opened, data_folder, download)
     folder = export.export(opened, chosen, data, out or Path("exports") / chosen.id)
-    print(f"Wrote {folder}: design.json, weights.safetensors, model.onnx, layers.csv, report.html.")
+    print(f"Wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}.")
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Take a design home: a folder with its settings, weights, ONNX model, layers and a report.
 
 The subnet is specialised first. Its accuracy on the test images is measured here for the first
-time: nothing was selected on them.
+time: nothing was selected on them. Where the engine can be built, the network is also quantised and
+compiled: the folder gets the memory that the engine runs it from.
 """
 
 from pathlib import Path
@@ -11,20 +12,25 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from . import __version__, routed
+from . import __version__, quantize, routed
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
 from .files import read_json, replacing, write_arrays, write_json, write_text
+from .integer import of_layers
 from .predict import COVERAGE
+from .program import Program, compile_network
 from .report import report
+from .rtl.shape import Shape
 from .space import Architecture, SearchSpace
 from .specialise import kept_answers, specialise
 from .study import Study
 from .supernet import Subnet
 from .train import PRESETS, accuracy, calibration_images, load_supernet, subnet
+from .workload import layers_of
 
 OPSET = 17
+PROGRAM = "program.bin"
 
 
 def specialised(
@@ -60,11 +66,20 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     predicted = study.predict([design]).iloc[0]
     layers = study.layers(design)
     _check_folder(study, folder)
+    device = study.device(design.device)
+    if routed.measurable(device):  # what the engine cannot run is said before the training
+        layers_in = layers_of(study.space, study.space.encode(design.architecture)[None])
+        compile_network(of_layers(layers_in), Shape(design.accelerator, device.port_bits))
     # First, so that a folder that cannot be written shows before the training, not after.
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
+    program, about = _program(network, study, design, dataset)
+    if program is not None:
+        measured["test, specialised, int8"] = about.pop("accuracy")
+        with replacing(folder / PROGRAM) as temporary:
+            temporary.write_bytes(program.image)
     hardware = study.measured(design)
-    known, source = routed.known(design.accelerator, study.device(design.device))
+    known, source = routed.known(design.accelerator, device)
     content: dict[str, Any] = {
         "design": str(design),
         "id": design.id,
@@ -72,12 +87,13 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "interval_coverage": COVERAGE,
         "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"},
         "measured_accuracy_percent": measured,
-        "accuracy_is_of": "float32 weights",
+        "accuracy_is_of": "float32 weights, where it does not say int8",
         "measured_hardware": hardware,
         "modelled_cycles": float(layers["cycles"].sum()),
         "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},
         "study": _origin(study),
-        "device": study.device(design.device).label,
+        "device": device.label,
+        "program": about,
         "input": {"name": "images", "shape": ["N", *_input(study.space)], "from": 0, "to": 1},
         "classes": list(dataset.classes),
         "version": __version__,
@@ -90,6 +106,33 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     text = report(study, design, predicted, measured, hardware, layers)
     write_text(folder / "report.html", text)
     return folder
+
+
+def _program(
+    network: Subnet, study: Study, design: Design, dataset: Dataset
+) -> tuple[Program | None, dict[str, Any]]:
+    """Return what the design's engine runs, and what one must know to use it: where in memory, in
+    bytes, images go and answers come, and how. None if no engine is built for the device.
+
+    A map holds its channels in planes of a beat each, pixel after pixel, row after row.
+    """
+    device = study.device(design.device)
+    if not routed.measurable(device):
+        return None, {}
+    quantised = quantize.quantize(network, calibration_images(dataset))
+    program = compile_network(quantised.network, Shape(design.accelerator, device.port_bits))
+    size, first, last = program.shape.port_bytes, program.maps[0], program.maps[-1]
+    return program, {
+        "accuracy": quantize.accuracy(quantised, dataset.test),
+        "file": PROGRAM,
+        "beat_bytes": size,
+        "input": {"at_byte": first.address * size, "shape": list(first[1:]),
+                  "from_pixels": "int8: round((pixel - mean) / std / scale), from -127 to 127",
+                  "mean": quantised.mean.ravel().tolist(), "std": quantised.std.ravel().tolist(),
+                  "scale": quantised.scale},
+        "output": {"at_byte": last.address * size, "shape": list(last[1:]), "type": "int8",
+                   "scale": quantised.logit_scale},
+    }  # fmt: skip
 
 
 def _input(space: SearchSpace) -> tuple[int, int, int]:

@@ -85,8 +85,8 @@ known of a clock before place and route. Power rests on a model, and its interva
 uncertainty of the published coefficients: no board was measured.</p>
 {_table(["Quantity", "Predicted", "90 % interval", "Unit"], forecast)}
 <h2>Measured</h2>
-<p>Accuracy is top-1, of float32 weights: the engine has them quantised to int8. Nothing was
-selected on the test images. {_how_measured(hardware)}</p>
+<p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
+was selected on the test images. {_how_measured(hardware)}</p>
 {_table(["What", "Measured", "Unit"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}

@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pandas as pd
 import pytest
+import tiny
 import torch
 
 from codesign_kernel import (
@@ -30,7 +31,9 @@ from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.export import export, specialised, to_onnx
 from codesign_kernel.files import read_arrays, write_arrays
-from codesign_kernel.simulate import CAUSES
+from codesign_kernel.program import Map, Program
+from codesign_kernel.rtl.shape import Shape
+from codesign_kernel.simulate import CAUSES, simulate
 from codesign_kernel.space import load_space, space_of, to_table
 from codesign_kernel.study import Study
 from codesign_kernel.supernet import Subnet, Supernet, extract, recalibrate
@@ -183,6 +186,7 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     assert f"{known['clock_mhz']:.1f} MHz, {source}" in text
     assert "Hardware figures of this design were not measured" in text
     assert "of float32 weights" in text
+    assert content["program"] == {}  # no engine is built for an Arria 10
     assert content["version"] == __version__
 
 
@@ -220,6 +224,44 @@ def test_another_study_or_its_export_is_not_written_over(
     with pytest.raises(InputError, match="but that is a study"):
         export(fitted, design, unread(digits), fitted.root)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_the_engine_runs_the_exported_program(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, digits: Dataset
+) -> None:
+    opened = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("export") / "study")
+    design = Design.parse("w8k3-w16k31@4x4x1w16f16@ecp5-25f")
+    export(opened, design, digits, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "design.json").read_text())
+    about = content["program"]
+    # All that is needed is in the folder.
+    maps = [
+        Map(about[name]["at_byte"] // about["beat_bytes"], *about[name]["shape"])
+        for name in ("input", "output")
+    ]
+    memory = (tmp_path / "out" / about["file"]).read_bytes()
+    program = Program(Shape(design.accelerator, 64), memory, tuple(maps), (0,))
+    pixels = batches.to_tensor(digits.test.batch(np.arange(12)))
+    given = about["input"]
+    normal = (pixels.numpy() - given["mean"][0]) / given["std"][0] / given["scale"]
+    inputs = np.clip(np.rint(normal), -127, 127).astype(np.int8)
+    found = [program.read_map(simulate(program, x).memory).ravel() for x in inputs]
+    logits = np.stack(found) * about["output"]["scale"]
+    expected = run((tmp_path / "out" / "model.onnx").read_bytes(), pixels)
+    assert (logits.argmax(axis=1) == expected.argmax(axis=1)).sum() >= 11
+    assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
+    accuracies = content["measured_accuracy_percent"]
+    assert abs(accuracies["test, specialised, int8"] - accuracies["test, specialised"]) < 3
+    assert "test, specialised, int8" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_the_engine_cannot_run_is_said_before_the_training(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, digits: Dataset
+) -> None:
+    opened = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("export") / "study")
+    design = Design.parse("w24k555-w32k555@8x2x1w4f4@ecp5-25f")
+    with pytest.raises(InputError, match="words of weights in a filter group"):
+        export(opened, design, unread(digits), tmp_path / "out")
 
 
 def unread(digits: Dataset) -> Dataset:
