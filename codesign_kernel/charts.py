@@ -5,6 +5,7 @@ modelled. Colours are viridis for quantities and those of Okabe and Ito (Color U
 2008) for names: people who see colours differently can tell them apart.
 """
 
+import re
 import sys
 from typing import Any, Literal, TypeVar
 
@@ -42,6 +43,8 @@ TITLES = {
     "energy_mj": "Energy of one image (mJ)",
 }
 MILLIONS = "Multiply-accumulates of one image (millions)"
+# Browsers draw text in fonts of their own, up to so many times as wide as it is measured here.
+ROOM = 1.2
 QUANTITIES = ("accuracy", "latency_ms", "power_w")
 
 
@@ -51,24 +54,44 @@ def _theme() -> alt.theme.ThemeConfig:
     text |= {"labelColor": INK, "titleColor": INK}
     title = {"anchor": "start", "fontSize": 14, "offset": 10}
     title |= {"subtitleFontSize": 12, "subtitleColor": "#595959", "subtitlePadding": 4}
+    lines = {"gridColor": "#E8E8E8", "domainColor": START, "tickColor": START}
     config: Any = {
         "font": "Helvetica Neue, Arial, Liberation Sans, sans-serif",
         "title": title,
-        "axis": {**text, "gridColor": "#E8E8E8", "domainColor": START, "tickColor": START},
+        "axis": {**text, **lines, "labelSeparation": 4},
         "legend": text,
         "view": {"stroke": None},
-        # Browsers set some titles wider than they were measured here.
-        "padding": {"left": 0, "right": 16, "top": 5, "bottom": 5},
+        "padding": {"left": 0, "right": 8, "top": 5, "bottom": 5},
     }
     return {"config": config}
 
 
 def to_svg(chart: alt.TopLevelMixin) -> str:
-    """Return the chart as an SVG document. It is drawn in this process; nothing is fetched."""
+    """Return the chart as an SVG document. It is drawn in this process; nothing is fetched.
+
+    Text is laid out ROOM times as large as it is drawn: so it is not cut off, and does not run into
+    other text, in a browser whose font is wider than the one it was measured with.
+    """
     import vl_convert  # 80 MB, for this alone
 
-    text = vl_convert.vegalite_to_svg(chart.to_dict(), allowed_base_urls=[])
-    return str(text)
+    text = vl_convert.vegalite_to_svg(_enlarged(chart.to_dict()), allowed_base_urls=[])
+    return re.sub(
+        r'font-size="([\d.]+)px"', lambda size: f'font-size="{float(size[1]) / ROOM:g}px"', text
+    )
+
+
+def _enlarged(part: Any) -> Any:
+    """A chart's specification with all its sizes of fonts times ROOM."""
+    if isinstance(part, list):
+        return [_enlarged(each) for each in part]
+    if not isinstance(part, dict):
+        return part
+    return {
+        key: value * ROOM
+        if key.lower().endswith("fontsize") and isinstance(value, int | float)
+        else _enlarged(value)
+        for key, value in part.items()
+    }
 
 
 def framed(chart: Drawn, width: Width, height: int, title: str, *source: str) -> Drawn:
@@ -111,7 +134,12 @@ def pareto(
     points = base.mark_point(filled=True, size=50, opacity=0.9).encode(
         x,
         y,
-        alt.Color("power_w:Q", title=TITLES["power_w"], scale=power_scale()),
+        alt.Color(
+            "power_w:Q",
+            title=TITLES["power_w"],
+            scale=power_scale(),
+            legend=alt.Legend(format=".2~r"),
+        ),
         tooltip=["id:N", "architecture:N", "accelerator:N", "device:N", *map(tip, QUANTITIES)],
     )
     if designs["device"].nunique() > 1:
@@ -204,7 +232,12 @@ def resources(
         whole=100,
     )
     base = alt.Chart(frame).encode(
-        alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=0, ticks=False))
+        alt.Y(
+            "label:N",
+            sort=None,
+            title=None,
+            axis=alt.Axis(labelLimit=0, labelPadding=6, ticks=False),
+        )
     )
     about = "Measured by place and route" if source == "measured" else source.capitalize()
     percent = alt.X("percent:Q", title="Of the device's budget (%)", axis=alt.Axis(tickCount=5))

@@ -13,8 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import __version__, accelerator, datasets, measure, rounds, space, verbs
-from .constraints import CONFIDENCE, Constraints
-from .errors import InputError, choice, integer
+from .errors import InputError, choice, integer, shown
 from .network_cost import cost
 from .study import PRESETS, Study, create, open_study
 
@@ -134,46 +133,16 @@ def fit(
     from . import fitting
 
     options = {"--target": target, "--prior": prior, "--features": features, "--train": train_rows,
-               "--seed": seed, "--json": as_json or None}  # fmt: skip
+               "--seed": seed}  # fmt: skip
     if own is None:
         fitting.without_table(options)
-        print(verbs.fit_text(measure.fit(open_study(study))))
+        table = measure.fit(open_study(study))
+        print(verbs.records(table) if as_json else verbs.fit_text(table))
     else:
         fitting.show(own, target, prior, features, train_rows, seed or 0, as_json)
 
 
-@app.command("explore")
-def explore_command(
-    study: StudyOption = HERE,
-    max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
-    max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
-    max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
-    max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
-    confidence: Annotated[
-        float, typer.Option(help="Probability with which each of these is to hold.")
-    ] = CONFIDENCE,
-    device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
-    generations: Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")] = 60,
-    seed: SeedOption = 0,
-    sample: Annotated[bool, typer.Option("--sample", help="Keep designs for the page.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Print the whole front.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the front for programs.")] = False,
-) -> None:
-    """Phase 3: search for the Pareto set on predictions, under constraints."""
-    opened = open_study(study)
-    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
-    asked = Constraints(*bounds, confidence)
-    names = device or list(opened.devices)
-    for name in names:
-        opened.device(name)
-    integer("--generations", generations, 1, 1_000)
-    integer("--seed", seed, 0, 2**31 - 1)
-    try:
-        verbs.search(opened, names, asked, generations, seed, sample, every, as_json)
-    except KeyboardInterrupt:
-        print("codesign: stopped; nothing was stored.", file=sys.stderr)
-        raise typer.Exit(130) from None
+app.command("explore")(verbs.explore_command)
 
 
 @app.command()
@@ -183,11 +152,15 @@ def verify(
     closed_form: ClosedOption = False,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
 ) -> None:
     """Measure designs, and print predicted beside measured. Place and route may take minutes."""
     opened = open_study(study)
     chosen = [opened.find(text) for text in designs]
     table = verbs.verify(opened, chosen, closed_form, data_folder, download)
+    if as_json:
+        print(verbs.records(table))
+        return
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print("predicted, low, high: with the 90 % interval. Units: %, ms, W.")
 
@@ -252,7 +225,7 @@ def run(
     print("3/5 fit")
     fit(study)
     print("4/5 explore")
-    explore_command(study, sample=True, seed=seed)
+    verbs.explore_command(study, sample=True, seed=seed)
     best = str(verbs.knee(open_study(study).front())["id"])
     print(f"5/5 verify and export the knee, {best}")
     known = verbs.is_routed(open_study(study), best)
@@ -299,6 +272,16 @@ def _root(
         print(context.get_help())
 
 
+def mistyped(error: typer.TyperException) -> str:
+    """Say what is wrong with the words of a command, and name the value where it is a number."""
+    option, cause = getattr(error, "param", None), error.__context__
+    details = cause.errors() if hasattr(cause, "errors") else []  # type: ignore[union-attr]
+    if option is not None and details:
+        kind = "a whole number" if details[0]["type"].startswith("int") else "a number"
+        return f"{option.opts[0]} is {shown(details[0]['input'])}, but must be {kind}"
+    return error.format_message().rstrip(".")
+
+
 def main() -> NoReturn:
     """Run the command line; turn what a person can mend into one sentence."""
     status, sentence = 0, ""
@@ -308,7 +291,7 @@ def main() -> NoReturn:
     except InputError as error:
         status, sentence = 1, str(error)
     except typer.TyperException as error:  # an unknown option, a text where a number belongs
-        status, sentence = 2, f"{error.format_message().rstrip('.')}; see `codesign --help`."
+        status, sentence = 2, f"{mistyped(error)}; see `codesign --help`."
     except BrokenPipeError:  # as in `codesign explore | head`: who reads has enough
         status = 1
     except OSError as error:

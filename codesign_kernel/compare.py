@@ -167,25 +167,56 @@ def designs(
 def ratios(compared: pd.DataFrame) -> pd.DataFrame:
     """Return what the method gains over each network designed by hand, of rows of `designs`.
 
-    `points`: of accuracy, by the most accurate network found that is no slower; `speed` and
-    `energy`: times as fast and as frugal, by the fastest found that is no less accurate. Missing
-    where there is none such.
+    `points`: of accuracy, by the most accurate network found that is no slower, and `spread`: how
+    far the seeds of a network lie apart, of the two the wider; `speed` and `energy`: times as fast
+    and as frugal, by the fastest found that is no less accurate. Missing where there is none such.
     """
     found = compared[compared["kind"] == "found"]
     rows = []
     for hand in compared[compared["kind"] != "found"].to_dict("records"):
-        quick = found[found["latency_ms"] <= hand["latency_ms"]]
+        quick = found[found["latency_ms"] <= hand["latency_ms"]].nlargest(1, "accuracy")
         good = found[found["accuracy"] >= hand["accuracy"]].nsmallest(1, "latency_ms")
         rows.append(
             {
                 "network": KINDS[hand["kind"]][0],
                 **{name: hand[name] for name in ("size", "accuracy", "latency_ms", "energy_mj")},
                 "points": quick["accuracy"].max() - hand["accuracy"],
+                "spread": np.fmax(
+                    hand["highest"] - hand["lowest"], (quick["highest"] - quick["lowest"]).max()
+                ),
                 "speed": hand["latency_ms"] / good["latency_ms"].min(),
                 "energy": hand["energy_mj"] / good["energy_mj"].min(),
             }
         )
     return pd.DataFrame(rows)
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """Say of rows of `ratios` which networks by hand are beaten by what was found, which beat it,
+    and of which that can't be told, as the seeds differ by more."""
+    names = table["network"] + " " + table["size"]
+    ahead, behind = table["points"] > table["spread"], table["points"] < -table["spread"]
+    groups = {
+        "Less accurate than what was found": ahead,
+        "More accurate": behind,
+        "No difference, or none found is as fast": ~(ahead | behind),
+    }
+    return "\n".join(
+        f"{name}, {mask.sum()} of {len(table)}: {', '.join(names[mask]) or 'none'}."
+        for name, mask in groups.items()
+    )
+
+
+def dashed(table: pd.DataFrame, digits: int) -> pd.DataFrame:
+    """Return a table with its numbers rounded to one or more digits, as text, and a dash where
+    there is none."""
+
+    def text(value: str | float) -> str:
+        if isinstance(value, str):
+            return value
+        return "–" if np.isnan(value) else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+
+    return table.map(text)
 
 
 def chart(compared: pd.DataFrame, where: str) -> alt.LayerChart:

@@ -119,7 +119,7 @@ class Dashboard:
         title = (
             f"{_title()}<p>Study {escape(self.study.root.resolve().name)}: {space.size:,} "
             f"architectures for {escape(self.study.dataset)}, on accelerators of "
-            f"{len(self.clouds)} devices.</p>"
+            f"{len(self.clouds)} device{'s' * (len(self.clouds) > 1)}.</p>"
         )
         limits = _box("controls", self.device, *self.bounds.values(), self.clear, self.counts,
                       _html(f"<p>{LIMITS}</p>"))  # fmt: skip

@@ -1,5 +1,6 @@
-"""What the lessons try out: when a prior mean helps, which intervals hold, where a process fails,
-and why two steps miss a front. Small experiments on measured rows, and their figures.
+"""What the lessons try out: what a clock depends on, when a prior mean helps, which intervals hold,
+where a process fails, and why two steps miss a front. Small experiments on measured rows, and their
+figures.
 """
 
 import warnings
@@ -12,9 +13,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.preprocessing import StandardScaler
 
-from . import charts, pareto
+from . import charts, cost, pareto, routed
+from .accelerator import Device
 from .baselines import errors, zero_mean_process
 from .charts import alt
+from .constraints import Constraints
 from .errors import integer
 from .surrogate import Surrogate
 from .truth import SIGNS, Truth
@@ -23,6 +26,44 @@ NINETY = 1.645  # standard deviations on either side of a 90 % interval of a nor
 MARKS = ("fitted", "held out")
 PRIORS = ("without a formula", "with the closed form")
 STEPS = ("kept by the first step", "dropped by it")
+RESOURCES = ("dsp", "bram", "lut", "clock_mhz")
+
+
+def placed(devices: Sequence[Device]) -> pd.DataFrame:
+    """Return the engines that were placed and routed on devices: `engine`, `device`, `multipliers`,
+    `full` (LUTs in % of the device's), and of RESOURCES what was measured and `_modelled`."""
+    rows = []
+    for device in devices:
+        for engine in routed.engines(device):
+            found, need = routed.figures(engine, device), cost.resources(engine, device)
+            modelled = {"clock_mhz": float(cost.clock_mhz(engine, device))}
+            modelled |= {name: float(getattr(need, name)) for name in RESOURCES[:3]}
+            rows.append(
+                {"engine": str(engine), "device": device.name}
+                | {"multipliers": engine.pf * engine.pc * engine.pv}
+                | {"full": 100 * found["lut"] / device.lut}
+                | {name: found[name] for name in RESOURCES}
+                | {f"{name}_modelled": modelled[name] for name in RESOURCES}
+            )
+    return pd.DataFrame(rows)
+
+
+def clocks(table: pd.DataFrame) -> pd.DataFrame:
+    """Return how many engines of `placed` there are, and the lowest, median and highest clock in
+    MHz, by multipliers and by how full the device is, in quarters of the engines."""
+    quarters = pd.qcut(table["full"], 4).map(lambda ends: f"{ends.left:.1f} to {ends.right:.1f}")
+    by = {"multipliers": table["multipliers"], "LUTs used (%)": quarters}
+    parts = {
+        name: table.groupby(key, observed=True)["clock_mhz"].agg(["count", "min", "median", "max"])
+        for name, key in by.items()
+    }
+    return pd.concat(parts, names=["by", ""])
+
+
+def off(found: pd.Series, modelled: pd.Series) -> str:
+    """Say how far a closed form is off what was found, in the median and at most."""
+    error = 100 * (modelled / found - 1).abs()
+    return f"{error.median():.1f} % in the median, {error.max():.1f} % at most"
 
 
 def held_out(rows: int, sizes: Sequence[int], draws: int) -> list[tuple[int, int, np.ndarray]]:
@@ -61,6 +102,29 @@ def prior_means(
             found = quality(y[test], *model.estimate(inputs[test], 0.9))
             rows.append({"n": n, "draw": draw, "mean": name} | found)
     return pd.DataFrame(rows)
+
+
+def misses(
+    quantity: str, source: str, y: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> alt.LayerChart:
+    """Draw how far predictions of y (n,) are off, in %, with their 90 % intervals: these are too
+    narrow to be seen beside the figures themselves. `quantity` is a key of `charts.TITLES`;
+    `source` says what y is: measured or modelled."""
+    bounds = {"predicted": mean, "low": low, "high": high}
+    table = pd.DataFrame({"y": y} | {name: 100 * (value / y - 1) for name, value in bounds.items()})
+    title = f"{charts.TITLES[quantity]}, {source}"
+    base = alt.Chart(table).encode(alt.X("y:Q", title=title, scale=alt.Scale(zero=False)))
+    zero = alt.Chart(pd.DataFrame({"at": [0]})).mark_rule(color=charts.START, strokeDash=[4, 4])
+    chart = alt.LayerChart(layer=[
+        zero.encode(alt.Y("at:Q", title=f"Predicted less {source} (%)")),
+        base.mark_rule(color=charts.FEATURES).encode(alt.Y("low:Q"), alt.Y2("high:Q")),
+        base.mark_circle(color=charts.COMPUTE, size=30, opacity=1).encode(alt.Y("predicted:Q")),
+    ])  # fmt: skip
+    inside = int(((low <= y) & (y <= high)).sum())
+    unit = charts.TITLES[quantity].split("(")[-1].rstrip(")")
+    about = (f"{inside} of {len(y)} 90 % intervals hold the {source} value",
+             f"Their mean width is {np.mean(high - low):.4f} {unit}")  # fmt: skip
+    return charts.framed(chart, charts.WIDTH, 280, f"Predicted and {source}", *about)
 
 
 def left_out(model: GaussianProcessRegressor) -> float:
@@ -219,3 +283,29 @@ def promises(table: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return 100 * held.groupby("confidence").mean().astype(float)
+
+
+def broken(kept: pd.DataFrame) -> str:
+    """Say of what `promises` found how many of ten designs did not keep to it, a line for each
+    confidence."""
+    lines = []
+    for confidence, held in zip(kept.index, kept.to_numpy(), strict=True):
+        limits, slower, worse = (f"{(100 - share) / 10:.1f}" for share in held)
+        lines.append(
+            f"With {confidence:.0f} %: of ten designs {limits} missed a limit; {slower} were "
+            f"slower, and {worse} less accurate, than each was said to be."
+        )
+    return "\n".join(lines)
+
+
+def margins(front: pd.DataFrame, limits: Constraints, engines: Collection[str]) -> str:
+    """Say how far a front stays below its limits on latency and power, and how many of its designs
+    are on `engines`, which were placed and routed. Rows as from `explore.table`."""
+    parts = []
+    for name, most, unit in (("latency_ms", limits.max_latency_ms, "ms"),
+                             ("power_w", limits.max_power_w, "W")):  # fmt: skip
+        if most is not None:
+            worst = float(front[name].max())
+            parts.append(f"to {worst:.3f} {unit}, {100 * (1 - worst / most):.0f} % below its limit")
+    known = int(front["accelerator"].isin(list(engines)).sum())
+    return f"{'; '.join(parts)}; {known} on engines that were placed and routed"

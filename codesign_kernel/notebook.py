@@ -1,11 +1,13 @@
 """What the notebooks share: whose results they show, figures drawn offline, and small tools.
 
-`my-study`, beside the notebooks, is yours: the first notebook starts it and the next ones add to
-it. Where it lacks what a notebook needs, a copy of the shipped study of digits stands in, in a
-temporary folder: so each notebook runs alone, and nothing shipped is ever written to.
+The folder that the environment variable CODESIGN_STUDY names, or else `my-study` beside the
+notebooks, is yours: the first notebook starts it and the next ones add to it. Where it lacks what a
+notebook needs, a copy of the shipped study of digits stands in, in a temporary folder: so each
+notebook runs alone, and nothing shipped is ever written to.
 """
 
 import atexit
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -35,7 +37,8 @@ if TYPE_CHECKING:  # scikit-learn takes a second to load
 # A class shares one server: many kernels of many threads each are far slower than of one each.
 threadpool_limits(1)
 
-MINE = Path("my-study")
+STUDY = "CODESIGN_STUDY"  # environment variable: the folder of your own study
+MINE = "my-study"  # beside the notebooks, if it names none
 STAND_IN = "digits"
 FILES = {  # what each phase needs, beside what the phases before it need
     "supernet": ("study.json", "supernet.safetensors"),
@@ -43,7 +46,7 @@ FILES = {  # what each phase needs, beside what the phases before it need
     "predictors": ("predictors.safetensors", "fit.json"),
 }
 WHOSE = {
-    "yours": "Your results, of this notebook or my-study.",
+    "yours": "Your results, of this notebook or your study.",
     "shipped": "Shipped results, see data/README.md.",
 }
 
@@ -65,6 +68,43 @@ def shipped(name: str) -> Study:
     return open_study(data() / "studies" / name)
 
 
+def mine() -> Path:
+    """Return the folder of your own study, which may not be there yet."""
+    return Path(os.environ.get(STUDY) or MINE)
+
+
+def start() -> Path:
+    """Return the folder to start your own study in. Where it can't be written, say what to do, and
+    return a temporary one: the lesson goes on, and its study ends with the notebook's kernel."""
+    folder = mine()
+    try:
+        _writable(folder)
+    except InputError as error:
+        print(f"{error} Until then, this study goes when the notebook's kernel ends.")
+        return _temporary()
+    return folder
+
+
+def _writable(folder: Path) -> None:
+    """Make the folder if need be. Raises InputError if it is shipped, or can't be written to."""
+    remedy = f"set {STUDY} to a folder of your own."
+    if folder.resolve().parent == (data() / "studies").resolve():
+        raise InputError(f"{folder} is shipped: {remedy}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError:
+        raise InputError(f"{folder} cannot be written: {remedy}") from None
+
+
+def _temporary() -> Path:
+    """Return a new folder that goes when the notebook's kernel ends."""
+    folder = Path(tempfile.mkdtemp(prefix="codesign-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def study(needs: str) -> tuple[Study, str]:
     """Open a study that has all that a notebook needs, say which it is, and return it with "yours"
     or "shipped".
@@ -75,22 +115,23 @@ def study(needs: str) -> tuple[Study, str]:
     """
     phases = tuple(FILES)
     wanted = phases[: phases.index(choice("needs", needs, phases)) + 1]
+    folder = mine()
     try:
-        if not MINE.exists():
+        if not folder.exists():
             raise InputError("01_train has not made it yet.")
-        mine = open_study(MINE)
-        _check(mine, wanted)
+        _writable(folder)
+        own = open_study(folder)
+        _check(own, wanted)
     except InputError as error:
         source = shipped(STAND_IN)
         _check(source, wanted)
-        folder = Path(tempfile.mkdtemp(prefix="codesign-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        copy = _temporary()
         for file in (file for phase in wanted for file in FILES[phase]):
-            shutil.copyfile(source.root / file, folder / file)  # writable even if the source is not
-        print(f"A copy of the shipped study {STAND_IN} stands in for {MINE}: {error}")
-        return open_study(folder), "shipped"
-    print(f"This is your own study, {MINE}.")
-    return mine, "yours"
+            shutil.copyfile(source.root / file, copy / file)  # writable even if the source is not
+        print(f"A copy of the shipped study {STAND_IN} stands in for {folder}: {error}")
+        return open_study(copy), "shipped"
+    print(f"This is your own study, {folder}.")
+    return own, "yours"
 
 
 def _check(opened: Study, phases: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -140,9 +140,15 @@ def _hasten(header: Path) -> None:
 
 def build_many(shapes: Sequence[Shape], workers: int = 1) -> None:
     """Make the simulators of engines, `workers` at once. Raises InputError as `build` does."""
-    with ThreadPoolExecutor(workers) as pool:
-        for _ in tqdm(pool.map(build, shapes), "compile engines", len(shapes), unit="engine"):
-            pass
+    bar = tqdm(desc="compile engines", total=len(shapes), unit="engine")
+    with bar, ThreadPoolExecutor(workers) as pool:
+        left = {pool.submit(build, shape) for shape in shapes}
+        while left:
+            done, left = wait(left, 1, FIRST_COMPLETED)
+            for each in done:
+                each.result()
+            bar.update(len(done))
+            bar.refresh()  # so that the clock goes on: an engine takes half a minute
 
 
 def _runtime() -> Path:

@@ -100,10 +100,10 @@ def prepare(
         raise InputError(f"--features is {shown(','.join(features))}, but must name a column once.")
     used = list(frame.columns if features is None else features)
     used = [name for name in used if name not in (target, prior)]
-    whole = frame.loc[(frame != "").any(axis="columns")]
-    whole = whole[whole[target] != ""]
-    if len(whole) < len(frame):
-        notes.append(f"{_rows(len(frame) - len(whole))} left out: {target} is missing")
+    given = frame.loc[(frame != "").any(axis="columns")]
+    whole = given[given[target] != ""]
+    if len(whole) < len(given):
+        notes.append(f"{_rows(len(given) - len(whole))} left out: {target} is missing")
     again = whole.duplicated()
     if again.any():
         notes.append(f"{_rows(int(again.sum()))} left out, the same as another in all columns")

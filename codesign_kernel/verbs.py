@@ -13,16 +13,17 @@ import typer
 
 from . import explore, measure, meters, routed, synthesize
 from .accelerator import load_device
-from .constraints import Constraints
+from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError, integer
 from .explore import Exploration
 from .network_cost import accelerator_of
 from .predict import COVERAGE, QUANTITIES
 from .rtl.shape import Shape
-from .study import Study
+from .study import Study, open_study
 
 SHOWN = 20  # designs of a front
+UNITS = {"accuracy": "%", "latency_ms": "ms", "power_w": "W"}
 
 
 def implement(
@@ -109,6 +110,14 @@ def is_routed(study: Study, text: str) -> bool:
     return design.accelerator in routed.engines(study.device(design.device))
 
 
+def records(table: pd.DataFrame) -> str:
+    """Return a table as JSON for programs: its rows, and what they are in. What a row does not have
+    is null."""
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    content = {"units": UNITS, "interval_coverage": COVERAGE, "rows": rows}
+    return json.dumps(content, indent=2, allow_nan=False)
+
+
 def fit_text(table: pd.DataFrame) -> str:
     """Return the table of `measure.fit` as the verb `fit` prints it."""
     shown = table.copy()
@@ -132,6 +141,41 @@ def fit_text(table: pd.DataFrame) -> str:
 def knee(front: pd.DataFrame) -> pd.Series:
     """Return the row of a front that is its knee: see `explore.knee`."""
     return front.iloc[explore.knee(front[[*QUANTITIES]].to_numpy())]
+
+
+def explore_command(
+    study: Annotated[
+        Path, typer.Option("--study", "-s", envvar="CODESIGN_STUDY", help="The study's folder.")
+    ] = Path("study"),
+    max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
+    max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
+    min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
+    max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
+    max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Probability with which each of these is to hold.")
+    ] = CONFIDENCE,
+    device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
+    generations: Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")] = 60,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    sample: Annotated[bool, typer.Option("--sample", help="Keep designs for the page.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print the whole front.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the front for programs.")] = False,
+) -> None:
+    """Phase 3: search for the Pareto set on predictions, under constraints."""
+    opened = open_study(study)
+    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
+    asked = Constraints(*bounds, confidence)
+    names = device or list(opened.devices)
+    for name in names:
+        opened.device(name)
+    integer("--generations", generations, 1, 1_000)
+    integer("--seed", seed, 0, 2**31 - 1)
+    try:
+        search(opened, names, asked, generations, seed, sample, every, as_json)
+    except KeyboardInterrupt:
+        print("codesign: stopped; nothing was stored.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def search(
@@ -169,8 +213,7 @@ def front_for_programs(found: Exploration, asked: Constraints, basis: str) -> di
         "constraints": asdict(asked),
         "source": f"predicted: latency from {basis}; power is modelled, no board was measured",
         "interval_coverage": COVERAGE,
-        "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ",
-                  "dsp": "blocks", "bram": "blocks"},
+        "units": UNITS | {"energy_mj": "mJ", "dsp": "blocks", "bram": "blocks"},
         "knee": str(knee(found.front)["id"]),
         "front": found.front.to_dict("records"),
     }  # fmt: skip

@@ -391,6 +391,55 @@ def test_the_front_is_printed_with_intervals_units_and_knee(codesign: Command, m
     assert not any("it/s" in text or "generation/s" in text for text in (result.out,))
 
 
+def test_fit_and_verify_print_for_programs(codesign: Command, made: Study) -> None:
+    result = codesign("fit", "--json", "--study", made.root)
+    assert result.status == 0, result.err
+    content = json.loads(result.out)
+    assert content["units"] == {"accuracy": "%", "latency_ms": "ms", "power_w": "W"}
+    models = {(row["quantity"], row["device"], row["model"]) for row in content["rows"]}
+    assert ("accuracy", "", "linear regression") in models
+    plain = next(row for row in content["rows"] if row["model"] == "linear regression")
+    assert plain["coverage"] is None
+    identifier = made.front()["id"].iloc[0]
+    result = codesign("verify", identifier, "--closed-form", "--json", "--study", made.root)
+    rows = json.loads(result.out)["rows"]
+    assert [row["quantity"] for row in rows] == ["accuracy", "latency_ms", "power_w"]
+    assert {row["id"] for row in rows} == {identifier}
+    assert [row["source"] for row in rows] == ["measured", "modelled", "modelled"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["explore", "--seed", "1e3"], "--seed is '1e3', but must be a whole number; see"),
+        (["explore", "--max-latency-ms", "abc"], "--max-latency-ms is 'abc', but must be a number"),
+        (["profile", "--designs", ""], "--designs is '', but must be a whole number"),
+    ],
+)
+def test_a_text_where_a_number_belongs_is_named(
+    codesign: Command, arguments: list[str], words: str
+) -> None:
+    assert_refused(codesign(*arguments), words, status=2)
+
+
+def test_a_data_set_that_does_not_fit_leaves_no_study(codesign: Command, tmp_path: Path) -> None:
+    table = tmp_path / "own.toml"
+    kept = Path(cli.__file__).parent / "spaces" / "digits.toml"
+    table.write_text(kept.read_text().replace("classes = 10", "classes = 9"))
+    made = tmp_path / "study"
+    assert_refused(codesign("train", "--space", table, "--study", made), "is for (8, 8, 1) in 9.")
+    assert not made.exists()
+
+
+def test_images_without_a_path_are_not_those_of_this_folder(
+    codesign: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = codesign("train", "--dataset", "images:", "--study", tmp_path / "study")
+    assert_refused(result, "must be images:PATH or have a folder")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_bound_out_of_reach_is_answered_by_one_that_works(codesign: Command, made: Study) -> None:
     arguments = ["explore", "--study", made.root, "--generations", 3]
     with unchanged(made.root):
@@ -502,7 +551,8 @@ def test_a_run_ends_with_a_design_measured_and_exported(
     assert design.id in set(made.front()["id"])
     folder = tmp_path / "exports" / design.id
     assert sorted(path.name for path in folder.iterdir()) == [
-        "design.json", "layers.csv", "model.onnx", "report.html", "weights.safetensors",
+        "design.json", "layers.csv", "model.onnx", "program.bin", "report.html",
+        "weights.safetensors",
     ]  # fmt: skip
     assert json.loads((folder / "design.json").read_text())["design"] == str(design)
     assert result.out.rstrip().endswith("codesign page --study study")

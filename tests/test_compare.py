@@ -82,6 +82,27 @@ def test_ratios_by_hand(compared: pd.DataFrame) -> None:
     assert (resnet["points"], resnet["speed"], resnet["energy"]) == (1.0, 2.0, 2.5)
     assert inception["points"] == -1.0
     assert np.isnan([inception["speed"], inception["energy"]]).all()  # none is as accurate
+    assert resnet["spread"] == pytest.approx(0.2)
+
+
+def test_what_seeds_hide_is_no_verdict() -> None:
+    table = pd.DataFrame(
+        {"network": ["A", "B", "C", "D"], "size": "small", "points": [0.5, -0.5, 0.2, np.nan],
+         "spread": 0.3}
+    )  # fmt: skip
+    ahead, behind, neither = compare.verdict(table).splitlines()
+    assert ahead.endswith("1 of 4: A small.")
+    assert behind.endswith("1 of 4: B small.")
+    assert neither.endswith("2 of 4: C small, D small.")
+    assert "0 of 1: none." in compare.verdict(table.head(1))
+
+
+def test_what_is_not_there_is_a_dash() -> None:
+    table = pd.DataFrame({"a": [1.0, np.nan, 2.346], "b": ["x", "y", "z"], "c": [100, 20, 3]})
+    found = compare.dashed(table, 2)
+    assert found.to_dict("list") == {
+        "a": ["1", "–", "2.35"], "b": ["x", "y", "z"], "c": ["100", "20", "3"]
+    }  # fmt: skip
 
 
 def test_chart_names_kinds_units_and_sources(compared: pd.DataFrame) -> None:

@@ -159,7 +159,7 @@ def test_what_spans_little_is_modelled_as_the_data_say() -> None:
     ("arguments", "words"),
     [
         (["--target", "latency"], "--target cannot be given without --table FILE.csv"),
-        (["--train", 9, "--json"], "--train, --json cannot be given without --table FILE.csv"),
+        (["--train", 9, "--seed", 1], "--train, --seed cannot be given without --table FILE.csv"),
         (["--seed", 0], "--seed cannot be given without --table"),
         (["--table", "OWN"], "--target is missing, but must be a column of"),
         (["--table", "OWN", "--target", "nope"], "--target is 'nope', but must be a column of"),

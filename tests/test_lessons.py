@@ -10,10 +10,40 @@ from sklearn.base import clone
 from codesign_kernel import charts, lessons, truth
 from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.baselines import zero_mean_process
+from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
 from codesign_kernel.space import load_space
 
 DATA = Path(__file__).parents[1] / "data"
+
+
+def test_engines_that_were_placed_are_counted_by_what_they_hold() -> None:
+    table = lessons.placed([load_device("ecp5-25f"), load_device("ecp5-85f")])
+    assert set(table["device"]) == {"ecp5-25f", "ecp5-85f"}
+    assert (table["dsp"] == table["dsp_modelled"]).all()  # the closed form counts these exactly
+    assert table["full"].between(0, 100).all()
+    row = table.iloc[0]
+    one, device = Accelerator.parse(row["engine"]), load_device(row["device"])
+    assert row["multipliers"] == one.pf * one.pc * one.pv
+    assert row["full"] == pytest.approx(100 * row["lut"] / device.lut)
+    found = lessons.clocks(table)
+    for by in ("multipliers", "LUTs used (%)"):
+        assert found.loc[by, "count"].sum() == len(table)
+    few = table[table["multipliers"] == row["multipliers"]]["clock_mhz"]
+    assert found.loc[("multipliers", row["multipliers"]), "median"] == few.median()
+    assert lessons.off(pd.Series([100.0, 50]), pd.Series([103.0, 49])) == (
+        "2.5 % in the median, 3.0 % at most"
+    )
+
+
+def test_misses_are_drawn_in_per_cent_and_counted() -> None:
+    y, mean = np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.2, 3.0])
+    chart = lessons.misses("latency_ms", "measured", y, mean, mean - 0.5, mean + 0.5)
+    svg = charts.to_svg(chart)
+    for words in ("2 of 3 90 % intervals hold the measured value", "mean width is 1.0000 ms"):
+        assert words in svg
+    off = chart.layer[2].data["predicted"].tolist()
+    assert off == pytest.approx([0, 10, -25])
 
 
 def test_what_is_tested_on_was_not_fitted_to() -> None:
@@ -163,3 +193,15 @@ def test_promises_are_counted() -> None:
     found = lessons.promises(table)
     assert found.loc[50].tolist() == [50, 50, 50]
     assert found.loc[90].tolist() == [100, 0, 100]
+    first, last = lessons.broken(found).splitlines()
+    assert first.startswith("With 50 %: of ten designs 5.0 missed a limit; 5.0 were slower")
+    assert last.endswith("0.0 missed a limit; 10.0 were slower, and 0.0 less accurate, than each "
+                         "was said to be.")  # fmt: skip
+
+
+def test_margins_are_told_and_known_engines_counted() -> None:
+    front = pd.DataFrame({"accelerator": ["a", "b"], "latency_ms": [1.0, 1.5], "power_w": 0.4})
+    found = lessons.margins(front, Constraints(max_latency_ms=2.0, max_power_w=0.5), ["b"])
+    assert "to 1.500 ms, 25 % below its limit; to 0.400 W, 20 % below its limit" in found
+    assert "1 on engines" in found
+    assert " W" not in lessons.margins(front, Constraints(max_latency_ms=2.0), ["b"])

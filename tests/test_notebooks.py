@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from nbclient.exceptions import CellExecutionError
 from codesign_kernel import charts, meters, notebook
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
+from codesign_kernel.dashboard import Dashboard
 from codesign_kernel.errors import InputError
 from codesign_kernel.explore import usable
 from codesign_kernel.files import read_arrays, write_arrays
@@ -98,6 +99,14 @@ def digests() -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def unset() -> Iterator[None]:
+    """Notebooks keep to their own folder, whatever the variable says where the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(notebook.STUDY, raising=False)
+        yield
+
+
 @pytest.fixture(scope="module")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """Run a notebook in a folder, in a kernel without a network."""
@@ -164,6 +173,22 @@ def test_profile_goes_on_with_the_study_that_train_made(offline: Runner, tmp_pat
     assert re.findall(r"new rows: (\d+)", again.printed()) == ["0"] * 7
     stored = notebook.open_study(tmp_path / "my-study").store.rows()
     assert stored["source"].value_counts().to_dict() == {"modelled": 400, "measured": 400}
+
+
+def test_explore_leaves_a_study_that_the_page_shows(offline: Runner, tmp_path: Path) -> None:
+    kept = [file for files in notebook.FILES.values() for file in files]
+    (tmp_path / "my-study").mkdir()
+    for file in kept:
+        shutil.copyfile(STUDIES / "digits" / file, tmp_path / "my-study" / file)
+    run = offline(committed("04_explore"), tmp_path)
+    assert "This is your own study" in run.printed()
+    page, export = (re.search(f'codesign {verb} .*--study "(.*)"', run.printed())
+                    for verb in ("page", "export"))  # fmt: skip
+    assert page is not None
+    assert export is not None
+    assert Path(page[1]) == Path(export[1]) == tmp_path / "my-study"
+    shown = Dashboard(notebook.open_study(Path(page[1])))
+    assert list(shown.clouds) == ["ecp5-85f"]
 
 
 def test_without_network_a_kernel_cannot_connect(offline: Runner, tmp_path: Path) -> None:
@@ -262,6 +287,38 @@ def test_a_copy_can_be_written_even_if_the_source_cannot(
         assert path.stat().st_mode & 0o200, path
 
 
+def test_your_study_is_where_the_variable_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert notebook.start() == Path("my-study")
+    mine = tmp_path / "class" / "ann"
+    monkeypatch.setenv(notebook.STUDY, str(mine))
+    assert notebook.start() == mine
+    assert (list(mine.iterdir()), capsys.readouterr().out) == ([], "")
+    shutil.copytree(STUDIES / "digits", mine, dirs_exist_ok=True)
+    assert notebook.study("predictors")[1] == "yours"
+    assert capsys.readouterr().out == f"This is your own study, {mine}.\n"
+
+
+@pytest.mark.parametrize("where", ["file", "shipped"])
+def test_who_cannot_write_is_told_what_to_set(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
+    folder = {"file": tmp_path / "file" / "study", "shipped": STUDIES / "fashion"}[where]
+    before = digests()
+    monkeypatch.setenv(notebook.STUDY, str(folder))
+    started = notebook.start()
+    printed = capsys.readouterr().out
+    assert f"{folder} " in printed
+    assert ": set CODESIGN_STUDY to a folder of your own. Until then" in printed
+    assert started.is_dir()
+    assert folder not in (started, *started.parents)
+    assert notebook.study("supernet")[1] == "shipped"
+    assert digests() == before
+
+
 def test_a_copy_goes_with_the_process(tmp_path: Path) -> None:
     code = "from codesign_kernel import notebook; print(notebook.study('supernet')[0].root)"
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -338,6 +395,23 @@ def test_show_adds_whose_results_they_are(monkeypatch: pytest.MonkeyPatch) -> No
         assert line in shown[0]["text/plain"]
     with pytest.raises(InputError, match="whose is 'mine', but must be one of: yours, shipped"):
         notebook.show(chart, "mine")
+
+
+def test_text_has_room_for_a_wider_font(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = pd.DataFrame({"resource": ["block RAMs"], "used": [66], "budget": [208]})
+
+    def drawn() -> tuple[float, list[str]]:
+        svg = charts.to_svg(charts.resources(used))
+        left = re.search(r"translate\(([\d.]+),", svg)
+        assert left is not None
+        return float(left[1]), re.findall(r'font-size="([\d.]+)px"', svg)
+
+    room, sizes = drawn()
+    monkeypatch.setattr(charts, "ROOM", 1.0)
+    tight, plain = drawn()
+    assert sizes == plain
+    assert {"11", "14"} <= set(sizes)
+    assert room > 1.15 * tight
 
 
 def test_band_counts_the_held_out_that_are_inside() -> None:
