@@ -20,7 +20,7 @@ from .errors import InputError
 from .explore import tabulate
 from .live import Cloud
 from .study import Study, open_study
-from .widgets import Bound, Picture, source
+from .widgets import Bound, Picture, Said, source
 
 STUDY, EXPORTS = "CODESIGN_STUDY", "CODESIGN_EXPORTS"  # environment variables: two folders
 SHIPPED = Path(__file__).parent.parent / "data" / "studies" / "fashion"
@@ -95,7 +95,7 @@ class Dashboard:
         self.faster = ipywidgets.Button(description="Next faster on the front")
         self.slower = ipywidgets.Button(description="Next slower on the front")
         self.export = ipywidgets.Button(description="Export this design", button_style="primary")
-        self.counts, self.about, self.note, self.outcome = (_html() for _ in range(4))
+        self.counts, (self.about, self.note, self.outcome) = Said(), (_html() for _ in range(3))
         self.holder = _box("holder")
         self.pictures: list[Picture] = []
         self.following = True  # the design shown is the one suggested, until another is clicked
@@ -204,7 +204,7 @@ class Dashboard:
         kept, stored = int(allowed.sum()), len(allowed)
         keep = "keeps" if kept == 1 else "keep"
         self.counts.value = (
-            f"<p role='status'><b>{kept:,}</b> of {stored:,} stored designs {keep} to the limits; "
+            f"<p><b>{kept:,}</b> of {stored:,} stored designs {keep} to the limits; "
             f"<b>{len(front):,}</b> on the front. The search considered "
             f"{self.considered[cloud.designs.device]:,}.</p>"
             + (f"<p>{escape(why)}</p>" if why else "")

@@ -1,4 +1,4 @@
-"""The page's two widgets of its own: a picture that redraws live, and a bound with its slider.
+"""The page's own widgets: a picture that redraws live, a bound with its slider, a text read out.
 
 Vega, which draws the pictures, comes out of vl-convert-python once, as one JavaScript module that
 is kept in the user's cache. Nothing is loaded from another host.
@@ -83,6 +83,13 @@ class Picture(alt.JupyterChart):
         with self.hold_sync():
             for name, value in params.items():
                 setattr(self.params, name, value)
+
+
+class Said(anywidget.AnyWidget):
+    """HTML that screen readers read out when it changes."""
+
+    _esm = source("said.js")
+    value = traitlets.Unicode().tag(sync=True)
 
 
 class Bound(anywidget.AnyWidget):

@@ -26,7 +26,7 @@ from codesign_kernel.design import Design
 from codesign_kernel.explore import SIGNS, Designs
 from codesign_kernel.pareto import front
 from codesign_kernel.study import Study, open_study
-from codesign_kernel.widgets import bundle
+from codesign_kernel.widgets import Said, bundle
 
 WAIT = 120_000  # ms; a busy machine is no defect of the page
 ARGUMENTS = [
@@ -443,7 +443,7 @@ def test_nothing_was_asked_of_another_host_and_nothing_failed(
 
 def words(widget: ipywidgets.Widget) -> str:
     """All the text of a widget and its children."""
-    if isinstance(widget, ipywidgets.HTML):
+    if isinstance(widget, (ipywidgets.HTML, Said)):
         return str(widget.value)
     return " ".join(words(child) for child in getattr(widget, "children", ()))
 
