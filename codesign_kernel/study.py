@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from . import __version__, cost, errors
 from .accelerator import Accelerators, Device, device_of
@@ -123,7 +124,7 @@ class Study:
     def _save_designs(self, found: Sequence[Designs], seed: int) -> None:
         arrays: dict[str, np.ndarray] = {}
         predictors = self.predictors()
-        for designs in found:
+        for designs in tqdm(found, "sample of designs", unit="device"):
             low, high = predictors.intervals(designs.genomes, designs.accelerators, designs.device)
             bad = replace(designs, low=low, high=high).worst(CONFIDENCE)
             # First what bounds on objectives, on resources, and with a probability can bring up.

@@ -1,5 +1,6 @@
 """The command line starts, or is stopped while it loads."""
 
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -30,3 +31,19 @@ def test_the_command_line_runs() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("codesign ")
+
+
+def test_linear_algebra_has_one_thread_unless_asked_otherwise() -> None:
+    code = (
+        "import os, sys, threadpoolctl; sys.argv[1:] = ['--version']\n"
+        "from codesign_kernel import start\n"
+        "try: start.main()\nexcept SystemExit: pass\n"
+        "pools = {each['num_threads'] for each in threadpoolctl.threadpool_info()}\n"
+        "print(os.environ['OMP_NUM_THREADS'], *pools)"
+    )
+    free = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    for asked, expected in (({}, "1 1"), ({"OMP_NUM_THREADS": "2"}, "2 ")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=free | asked, capture_output=True, text=True
+        )
+        assert done.stdout.splitlines()[-1].startswith(expected), done
