@@ -165,11 +165,12 @@ def layers(table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDT
         for turn, cause in enumerate(CAUSES)
     ]
     causes = alt.Scale(domain=[*CAUSES], range=[*CAUSES.values()])
+    axis = alt.Axis(tickCount=5, format="~s", labelExpr="datum.value ? datum.label : '0'")
     chart: alt.Chart = (
         alt.Chart(pd.concat(frames))
         .mark_bar()
         .encode(
-            alt.X("cycles:Q", title=f"Cycles, {source}", axis=alt.Axis(tickCount=5, format="~s")),
+            alt.X("cycles:Q", title=f"Cycles, {source}", axis=axis),
             alt.Y("layer:N", sort=None, title=None),
             alt.Color("cause:N", title=None, scale=causes, legend=_legend()),
             order="turn:Q",
@@ -187,7 +188,8 @@ def layers(table: pd.DataFrame, source: str = "modelled", *, width: Width = WIDT
 
 
 def _legend() -> alt.Legend:
-    return alt.Legend(orient="top", columns=5, symbolType="square")
+    narrow = alt.ExprRef("width < 420 ? 3 : 5")  # a phone
+    return alt.Legend(orient="top", columns=narrow, symbolType="square")
 
 
 def architecture(table: pd.DataFrame, *, width: Width = WIDTH) -> alt.LayerChart:
