@@ -231,11 +231,7 @@ def run(
     known = verbs.is_routed(open_study(study), best)
     verify([best], study, closed_form or not known, data_folder, download)
     if not (known or closed_form):
-        print(
-            "Its latency and power are modelled only: its engine was not placed and routed yet, "
-            f"which `codesign verify {best} --study {study}` does in some minutes, if its device "
-            "is an ECP5."
-        )
+        print(verbs.why_modelled(open_study(study), best))
     export_command(best, study, None, data_folder, download)
     print(f"Chosen design: {open_study(study).find(best)}")
     print(f"See it on the page: codesign page --study {study}")

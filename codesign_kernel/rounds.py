@@ -1,6 +1,7 @@
 """The verb `improve`: its options, the rows it prints a round, and its picture."""
 
 import math
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,12 +89,14 @@ def improve(
         opened.device(name)
     integer("--budget", budget, 1, MOST)
     integer("--rounds", rounds, 1, MOST)
-    integer("--generations", generations, 1, 10_000)
+    integer("--generations", generations, 1, 1_000)
     integer("--seed", seed, 0, 2**31 - 1)
     if chart is not None:
         from . import report
 
         report.picture_kind(chart)  # before hours of measuring
+    if rounds > budget:
+        print(f"note: --rounds is cut to {budget}, the budget.", file=sys.stderr)
     subnets = meters.Accuracy(opened, data_folder, download)
     work = Improvement(opened, names, asked, seed, generations, subnets, every_engine)
     print(HEADS)

@@ -110,6 +110,16 @@ def is_routed(study: Study, text: str) -> bool:
     return design.accelerator in routed.engines(study.device(design.device))
 
 
+def why_modelled(study: Study, text: str) -> str:
+    """Say why a design's hardware figures are no more than modelled, and what would change that."""
+    if not routed.measurable(study.device(study.find(text).device)):
+        return "Its latency and power are modelled: engines are built for ECP5 devices only."
+    return (
+        "Its latency and power are modelled: its engine was not placed and routed yet, which "
+        f"`codesign verify {text} --study {study.root}` does in some minutes."
+    )
+
+
 def records(table: pd.DataFrame) -> str:
     """Return a table as JSON for programs: its rows, and what they are in. What a row does not have
     is null."""

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 import pytest
+import tiny
 
-from codesign_kernel import cli, synthesize
+from codesign_kernel import cli, synthesize, verbs
 from codesign_kernel.ecp5 import Resources
 
 Command = Callable[..., tuple[int, str, str]]
@@ -81,3 +82,10 @@ def test_implement_says_in_a_sentence_what_cannot_be(
     assert (status, out) == (1, "")
     assert words in error
     assert "Traceback" not in error
+
+
+def test_what_was_not_measured_says_why(tmp_path_factory: pytest.TempPathFactory) -> None:
+    opened = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("verbs") / "digits")
+    told = verbs.why_modelled(opened, "w8k3-w16k3@8x2x1w16f32@ecp5-25f")
+    assert "was not placed and routed yet" in told
+    assert f"verify w8k3-w16k3@8x2x1w16f32@ecp5-25f --study {opened.root}`" in told
