@@ -112,14 +112,15 @@ def fit_table(
         parts = np.array_split(order, FOLDS)
         if repeats:
             # What is measured again is to be predicted from others, not from itself.
-            folds = min(FOLDS, rows - repeats)
-            groups = np.array_split(rng.permutation(rows - repeats), folds)
+            kinds = rng.permutation(rows - repeats)
+            groups = np.array_split(kinds, min(FOLDS, len(kinds)))
             parts = [order[np.isin(same[order], group)] for group in groups]
             notes.append(
                 f"{repeats} rows have the features of another: those are held out together"
             )
         splits = [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
-        notes.append(f"cross-validated in {FOLDS} folds; --train N tests on all but N rows instead")
+        folds = len(splits)
+        notes.append(f"cross-validated in {folds} folds; --train N tests on all but N rows instead")
     else:
         splits = [(np.sort(order[:train]), np.sort(order[train:]))]
         seen_before = int(np.isin(same[order[train:]], same[order[:train]]).sum())
