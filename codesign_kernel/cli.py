@@ -123,23 +123,27 @@ def fit(
     features: Annotated[str | None, typer.Option(help="A,B,...; all others if none.")] = None,
     train_rows: Annotated[int | None, typer.Option("--train", help="Rows to train on.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of what is drawn; 0 if none.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV file for the rows that lack the target, predicted.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
 ) -> None:
     """Phase 2: fit the Gaussian processes, and print how good they are beside plain models.
 
     With --table, those are of a table of your own: of its column --target, predicted from the
-    others. Rows not trained on are tested on; without --train, it is cross-validated.
+    others. Rows not trained on are tested on; without --train, it is cross-validated. Rows whose
+    target is empty are predicted, with 90 % intervals, into --out.
     """
     from . import fitting
 
     options = {"--target": target, "--prior": prior, "--features": features, "--train": train_rows,
-               "--seed": seed}  # fmt: skip
+               "--seed": seed, "--out": out}  # fmt: skip
     if own is None:
         fitting.without_table(options)
         table = measure.fit(open_study(study))
         print(verbs.records(table) if as_json else verbs.fit_text(table))
     else:
-        fitting.show(own, target, prior, features, train_rows, seed or 0, as_json)
+        fitting.show(own, target, prior, features, train_rows, seed or 0, as_json, out)
 
 
 app.command("explore")(verbs.explore_command)

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from . import baselines
 from .baselines import ZERO_MEAN, Split
 from .errors import InputError, integer, shown
+from .files import write_text
 from .kernel import Floats
 from .surrogate import Surrogate
 from .table import WIDE, Problem, prepare, read_table
@@ -21,6 +22,7 @@ LEAST = 10  # training rows
 MOST = 1_000  # training rows: the time of an exact Gaussian process grows with their cube
 MOST_ZERO_MEAN = 500  # training rows of scikit-learn's Gaussian process, ten times as slow
 FOLDS = 10
+COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Report:
     n_test: int
     notes: list[str]
     folds: bool = False  # cross-validated: each row is tested once
+    filled: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows without target, predicted
 
     def json(self) -> str:
         """Return the figures for programs; those that do not exist are null."""
@@ -140,7 +143,19 @@ def fit_table(
     n_test = sum(len(part) for _, part in splits)
     if np.isnan(models["MAPE"].iloc[0]):
         notes.append(f"no MAPE: {target} is 0 in a row that was tested")
-    return Report(target, models, n_train, n_test, notes, len(splits) > 1)
+    filled = _filled(problem, log, order[:MOST])
+    return Report(target, models, n_train, n_test, notes, len(splits) > 1, filled)
+
+
+def _filled(problem: Problem, log: bool, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """Return the rows that lack the target with its prediction and 90 % interval, by a fit to
+    `rows` of those that have it."""
+    if len(problem.blank) == 0:
+        return pd.DataFrame()
+    model = Surrogate(problem.prior, log).fit(problem.inputs(log)[rows], problem.y[rows])
+    X = problem.inputs(log, problem.asked)
+    low, high = model.interval(X, COVERAGE)
+    return problem.blank.assign(predicted=model.predict(X), low=low, high=high, source="predicted")
 
 
 def logarithm(problem: Problem, rows: NDArray[np.int64]) -> tuple[bool, str]:
@@ -193,9 +208,10 @@ def without_table(options: Mapping[str, object]) -> None:
 
 def show(
     path: Path, target: str | None, prior: str | None, features: str | None, train: int | None,
-    seed: int, as_json: bool,
+    seed: int, as_json: bool, out: Path | None = None,
 ) -> None:  # fmt: skip
-    """Print how well a table is predicted, and on stderr what was decided for the user."""
+    """Print how well a table is predicted, and on stderr what was decided for the user. With `out`,
+    write the rows that lack the target there, predicted."""
     if target is None:
         there = ", ".join(read_table(path).columns[:12])
         raise InputError(f"--target is missing, but must be a column of {path}, such as {there}.")
@@ -203,4 +219,9 @@ def show(
     report = fit_table(path, target, prior, names, train, seed)
     for note in report.notes:
         print(f"note: {note}.", file=sys.stderr)
+    if out is not None:
+        if report.filled.empty:
+            raise InputError(f"--out is given, but no row of {path} lacks only {target}.")
+        write_text(out, report.filled.to_csv(index=False))
+        print(f"note: wrote {len(report.filled):,} rows, predicted, to {out}.", file=sys.stderr)
     print(report.json() if as_json else report)

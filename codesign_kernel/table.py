@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,11 +33,20 @@ class Problem:
     features: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     positive: bool = True  # target and prior have logarithms
-    plain: Floats | None = None  # X for a target that is not logged, if another
+    wide: list[bool] = field(default_factory=list)  # columns that enter by their logarithm
+    blank: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows that lack the target alone,
+    asked: Floats = field(default_factory=lambda: np.empty((0, 0)))  # and their inputs, as X
 
-    def inputs(self, log: bool) -> Floats:
-        """What enters the surrogate, (n, d): with `log` it takes the logarithms itself."""
-        return self.X if log or self.plain is None else self.plain
+    def inputs(self, log: bool, of: Floats | None = None) -> Floats:
+        """What enters the surrogate, (n, d), of X or other rows: with `log` it takes the logarithms
+        itself, else those of some columns are taken here."""
+        X = self.X if of is None else of
+        if log or not any(self.wide):
+            return X
+        columns = np.array(self.wide)
+        found = X.copy()
+        found[:, columns] = np.log(found[:, columns])
+        return found
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -117,6 +127,11 @@ def prepare(
         whole = whole[(whole[gaps.index] != "").all(axis="columns")]
         missing = ", ".join(f"{name} ({count:,})" for name, count in gaps.items())
         notes.append(f"{_rows(before - len(whole))} left out: a value is missing in {missing}")
+    blank = given[given[target] == ""]
+    needed = [*used, *([] if prior is None else [prior])]
+    lacks = (blank[needed] == "").any(axis="columns")
+    if lacks.any() and not lacks.all():
+        notes.append(f"{_rows(int(lacks.sum()))} without {target}: another value is missing, too")
     if whole.empty:
         raise InputError(f"{path} has no row in which {target} and all that predicts it is given.")
     y = _numbers(whole, target, "--target", path)
@@ -127,8 +142,9 @@ def prepare(
             f"target {shown(target)} varies by {np.ptp(y):g} about {y[0]:g}, but must vary by more."
         )
     problem = Problem(np.empty((len(y), 0)), y, notes=notes, positive=bool((y > 0).all()))
+    problem.blank = blank[~lacks]
     blocks: list[Floats] = []
-    wide: list[bool] = []
+    asked: list[Floats] = []
     if prior is not None:
         estimate = _numbers(whole, prior, "--prior", path)
         if np.ptp(estimate) == 0:
@@ -138,31 +154,31 @@ def prepare(
             notes.append(f"prior {prior} is {estimate.min():g} in a row, so no logarithm is taken")
         problem.prior = 0
         blocks.append(estimate[:, None])
-        wide.append(False)
-    columns = [_encoded(whole, name, path, notes) for name in used]
-    problem.features = [name for name, each in zip(used, columns, strict=True) if each is not None]
-    for each in columns:
-        if each is not None:
-            blocks.append(each)
-            wide.append(each.min() > 0 and each.max() / each.min() >= WIDE)
+        asked.append(_numbers(problem.blank, prior, "--prior", path)[:, None])
+        problem.wide.append(False)
+    columns = [column for name in used if (column := _column(whole, name, path, notes))]
+    problem.features = [column.name for column in columns]
+    for column in columns:
+        each, new = column.of(whole, path), column.of(problem.blank, path)
+        wide = each.min() > 0 and each.max() / each.min() >= WIDE
+        if wide and (new <= 0).any():
+            raise InputError(
+                f"feature {shown(column.name)} is {new.min():g} in a row without {target}, but is "
+                "positive in all rows with it."
+            )
+        blocks.append(each)
+        asked.append(new)
+        problem.wide += [bool(wide)] * each.shape[1]
+        varies = each.shape[1] == 1 and np.ptp(each) > 0
+        if varies and abs(np.corrcoef(each[:, 0], y)[0, 1]) > LEAKS:
+            notes.append(
+                f"{column.name} all but equals {target}: leave it out if it is not known before"
+            )
     if not blocks:
         raise InputError(f"{path} has no column left that could predict {shown(target)}.")
-    problem.X = np.hstack(blocks)
-    if any(wide):
-        logged = [
-            np.log(each) if is_wide else each for each, is_wide in zip(blocks, wide, strict=True)
-        ]
-        problem.plain = np.hstack(logged)
+    problem.X, problem.asked = np.hstack(blocks), np.hstack(asked)
     prefix = f"prior: {prior}; " if prior is not None else ""
     notes.insert(0, f"{prefix}features: {', '.join(problem.features) or 'none'}")
-    for name, each in zip(used, columns, strict=True):
-        if (
-            each is not None
-            and each.shape[1] == 1
-            and np.ptp(each) > 0
-            and abs(np.corrcoef(each[:, 0], y)[0, 1]) > LEAKS
-        ):
-            notes.append(f"{name} all but equals {target}: leave it out if it is not known before")
     return problem
 
 
@@ -198,8 +214,30 @@ def _numbers(frame: pd.DataFrame, name: str, option: str, path: Path) -> Floats:
     return np.asarray(values)
 
 
-def _encoded(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> Floats | None:
-    """Return the columns (n, k) in which a feature enters; None if it is left out."""
+class _Column(NamedTuple):
+    """How a feature enters: as its numbers, or a text as 0 and 1 for each of its `levels`; `known`
+    are all texts that it may be."""
+
+    name: str
+    levels: list[str] | None = None
+    known: frozenset[str] | None = None
+
+    def of(self, frame: pd.DataFrame, path: Path) -> Floats:
+        """Return the columns (n, k) of the rows. Raises InputError for what is not known."""
+        if self.levels is None:
+            return _numbers(frame, self.name, "feature", path)[:, None]
+        cells = frame[self.name]
+        new = [] if self.known is None else [cell for cell in cells if cell not in self.known]
+        if new:
+            raise InputError(
+                f"feature {shown(self.name)} is {shown(str(new[0]))} in a row without the target, "
+                "but in none with it."
+            )
+        return np.column_stack([cells == level for level in self.levels]).astype(np.float64)
+
+
+def _column(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> _Column | None:
+    """Return how a feature enters; None if it is left out."""
     cells = frame[name]
     levels = cells.value_counts()
     if len(levels) == 1:
@@ -207,8 +245,7 @@ def _encoded(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> Fl
         return None
     numeric = float(pd.to_numeric(cells, errors="coerce").notna().mean())
     if numeric > 0.5:  # a text among numbers is a slip, no category
-        values = _numbers(frame, name, "feature", path)
-        return values[:, None]
+        return _Column(name)
     if 2 * len(levels) > len(cells):
         notes.append(f"{name} left out: it names {len(levels):,} of {len(cells):,} rows")
         return None
@@ -219,7 +256,7 @@ def _encoded(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> Fl
             f"{name} has {len(levels):,} values: the {LEVELS} most frequent are told apart"
         )
     often = often[:1] if len(levels) == 2 else often
-    return np.column_stack([cells == level for level in often]).astype(np.float64)
+    return _Column(name, often, None if len(levels) > LEVELS else frozenset(levels.index))
 
 
 def _rows(count: int) -> str:

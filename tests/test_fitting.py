@@ -17,7 +17,7 @@ from codesign_kernel import cli, fitting
 from codesign_kernel.errors import InputError
 from codesign_kernel.fitting import fit_table, logarithm
 from codesign_kernel.surrogate import Surrogate
-from codesign_kernel.table import Problem
+from codesign_kernel.table import Problem, prepare, read_table
 
 KEYS = ("mape", "mae", "r2", "kendall_tau")
 Command = Callable[..., tuple[int, str, str]]
@@ -217,3 +217,56 @@ def test_a_target_that_hardly_varies_asks_for_other_rows(tmp_path: Path) -> None
     table.to_csv(tmp_path / "own.csv", index=False)
     with pytest.raises(InputError, match="in all 10 training rows, but must vary: choose"):
         fit_table(tmp_path / "own.csv", "latency", train=10)
+
+
+def test_rows_without_the_target_are_predicted(codesign: Command, tmp_path: Path) -> None:
+    table = latencies(120)
+    truth = table["latency"].to_numpy(copy=True)
+    blank = np.arange(100, 120)
+    texts = table.astype(str)
+    texts.loc[blank, "latency"] = ""
+    texts.to_csv(tmp_path / "own.csv", index=False)
+    out = tmp_path / "new" / "predicted.csv"
+    status, printed, err = codesign(
+        "--table", tmp_path / "own.csv", "--target", "latency", "--prior", "estimate",
+        "--out", out, "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "note: wrote 20 rows, predicted, to" in err
+    assert json.loads(printed)["n_test"] == 100
+    found = pd.read_csv(out)
+    assert found["name"].tolist() == table["name"].iloc[blank].tolist()
+    assert set(found["source"]) == {"predicted"}
+    # As a process says that is fitted to the other rows by hand.
+    problem = prepare(read_table(tmp_path / "own.csv"), tmp_path, "latency", "estimate")
+    model = Surrogate(0, log=True).fit(problem.X, problem.y)
+    np.testing.assert_allclose(found["predicted"], model.predict(problem.asked), rtol=1e-4)
+    low, high = model.interval(problem.asked, 0.9)
+    np.testing.assert_allclose(found[["low", "high"]], np.column_stack([low, high]), rtol=1e-4)
+    inside = (found["low"] <= truth[blank]) & (truth[blank] <= found["high"])
+    assert inside.mean() >= 0.7
+
+
+def test_rows_that_cannot_be_predicted_are_told(codesign: Command, tmp_path: Path) -> None:
+    table = latencies(40).astype(str)
+    path = tmp_path / "own.csv"
+    table.to_csv(path, index=False)
+    options = ("--table", path, "--target", "latency", "--out", tmp_path / "out.csv")
+    status, out, err = codesign(*options)
+    assert (status, out) == (1, "")
+    assert err.splitlines()[-1].endswith(
+        f"--out is given, but no row of {path} lacks only latency."
+    )
+    table["kind"] = ["a", "b"] * 20
+    table.loc[39, ["latency", "kind"]] = ["", "c"]
+    table.to_csv(path, index=False)
+    status, out, err = codesign(*options)
+    assert status == 1
+    assert "feature 'kind' is 'c' in a row without the target, but in none with it." in err
+    table.loc[39, "kind"] = "a"
+    table.loc[38, ["latency", "f"]] = ""
+    table.to_csv(path, index=False)
+    status, out, err = codesign(*options)
+    assert status == 0, err
+    assert "1 row without latency: another value is missing, too" in err
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 1
