@@ -108,8 +108,7 @@ def tip(quantity: str) -> alt.Tooltip:
 def power_scale(ends: list[float] | None = None) -> alt.Scale:
     """Viridis without its palest end, from the least to the greatest power in W, or those given."""
     scheme = alt.SchemeParams(name="viridis", extent=[0.0, 0.9])
-    scale = alt.Scale(type="log", scheme=scheme)
-    return scale if ends is None else alt.Scale(type="log", scheme=scheme, domain=ends)
+    return alt.Scale(type="log", scheme=scheme, domain=alt.Undefined if ends is None else ends)
 
 
 def _plain_scale() -> alt.Scale:

@@ -13,8 +13,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import __version__, accelerator, datasets, measure, rounds, space, verbs
-from .errors import InputError, choice, integer, shown
+from .errors import InputError, Stopped, choice, integer, shown
 from .network_cost import cost
+from .options import HERE, DownloadOption, FolderOption, JsonOption, SeedOption, StudyOption
 from .study import PRESETS, Study, create, open_study
 
 app = typer.Typer(
@@ -26,16 +27,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-StudyOption = Annotated[
-    Path, typer.Option("--study", "-s", envvar="CODESIGN_STUDY", help="The study's folder.")
-]
-FolderOption = Annotated[
-    Path | None, typer.Option("--data-folder", help="Where the data set's files are.")
-]
-DownloadOption = Annotated[
-    bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
-]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 SpaceOption = Annotated[str, typer.Option("--space", help="Preset, or path of a TOML file.")]
 DatasetOption = Annotated[str | None, typer.Option(help="If not the space's own; or images:PATH.")]
 PresetOption = Annotated[str, typer.Option(help="quick, standard or full.")]
@@ -51,7 +42,6 @@ DesignArgument = Annotated[str, typer.Argument(help="Id that explore printed, or
 DesignsArgument = Annotated[
     list[str], typer.Argument(help="Ids that explore printed, or text forms.", metavar="DESIGN...")
 ]
-HERE = Path("study")
 MOST = 5_000  # rows that an exact Gaussian process can be fitted to
 
 
@@ -126,7 +116,7 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(help="CSV file for the rows that lack the target, predicted.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Phase 2: fit the Gaussian processes, and print how good they are beside plain models.
 
@@ -156,7 +146,7 @@ def verify(
     closed_form: ClosedOption = False,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure designs, and print predicted beside measured. Place and route may take minutes."""
     opened = open_study(study)
@@ -204,7 +194,8 @@ def export_command(
     opened = open_study(study)
     chosen, data = opened.find(design), _data(opened, data_folder, download)
     folder = export.export(opened, chosen, data, out or Path("exports") / chosen.id)
-    print(f"Wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}.")
+    written = [name for name in export.FILES if (folder / name).exists()]
+    print(f"Wrote {folder}: {', '.join(written)}.")
 
 
 @app.command()
@@ -290,6 +281,8 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except InputError as error:
         status, sentence = 1, str(error)
+    except Stopped as error:
+        status, sentence = 130, str(error)
     except typer.TyperException as error:  # an unknown option, a text where a number belongs
         status, sentence = 2, f"{mistyped(error)}; see `codesign --help`."
     except BrokenPipeError:  # as in `codesign explore | head`: who reads has enough
@@ -297,7 +290,7 @@ def main() -> NoReturn:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         status, sentence = 1, f"{where}{error.strerror or error}."
-    if status == 130:  # Ctrl-C
+    if status == 130 and not sentence:  # Ctrl-C
         sentence = "stopped; the same command goes on from what is stored."
     if sentence:
         print("codesign:", *sentence.split(), file=sys.stderr)

@@ -111,17 +111,26 @@ def fits(acc: Accelerators, device: Device) -> np.ndarray:
     return np.asarray(built & held)
 
 
+def shares(acc: Accelerator, device: Device) -> dict[str, tuple[int, int]]:
+    """Return by name of the resource how many an engine takes, and how many the device has."""
+    need = resources(acc, device)
+    return {
+        "DSP": (int(need.dsp), device.dsp),
+        "block RAM": (int(need.bram), device.bram),
+        "LUT": (int(need.lut), device.lut),
+    }
+
+
 def short_of(acc: Accelerator, device: Device) -> str:
     """Say why an engine that does not fit the device does not."""
     try:
         Shape(acc, device.port_bits)
     except InputError as error:
         return str(error).rstrip(".")
-    need = resources(acc, device)
-    names = {"dsp": "DSP", "bram": "block RAM", "lut": "LUT"}
-    used = {key: (int(getattr(need, key)), int(getattr(device, key))) for key in names}
     return "it takes " + " and ".join(
-        f"{many:,} of {most:,} {names[key]}" for key, (many, most) in used.items() if many > most
+        f"{used:,} of {most:,} {name}"
+        for name, (used, most) in shares(acc, device).items()
+        if used > most
     )
 
 

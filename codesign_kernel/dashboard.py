@@ -19,12 +19,11 @@ from .design import Design
 from .errors import InputError
 from .explore import tabulate
 from .live import Cloud
-from .study import Study, open_study
+from .study import STUDY, Study, open_study
 from .widgets import Bound, Picture, Said, source
 
-STUDY, EXPORTS = "CODESIGN_STUDY", "CODESIGN_EXPORTS"  # environment variables: two folders
+EXPORTS = "CODESIGN_EXPORTS"  # environment variable: the folder of exported designs
 SHIPPED = Path(__file__).parent.parent / "data" / "studies" / "fashion"
-MEASURED = "measured"
 PAUSE = 0.25  # s without a move of a slider before the suggested design follows
 HEADING = "Network and accelerator, designed together"
 KEY = (
@@ -72,21 +71,19 @@ class Dashboard:
         }
         if not self.clouds:
             raise InputError(f"{study.root} holds no designs: run `codesign explore --sample`.")
-        report = study.fit_report()
-        pairs = zip(report["quantity"], report["device"], strict=True)
-        self.sources = dict(zip(pairs, report["source"], strict=True))
+        self.sources = study.sources()
         self.device = ipywidgets.Dropdown(
             options=[(cloud.device.label, name) for name, cloud in self.clouds.items()],
             # One that was measured, if there is one, and not only modelled.
             value=max(
-                self.clouds, key=lambda name: self.sources.get(("latency_ms", name)) == MEASURED
+                self.clouds, key=lambda name: self.sources.get(("latency_ms", name)) == "measured"
             ),
             description="Device",
         )
         self.bounds = {
             "latency_ms": Bound(label="Latency", sense="at most", unit="ms", digits=4, log=True),
             "power_w": Bound(label="Power", sense="at most", unit="W", digits=3),
-            "accuracy": Bound(label="Accuracy", sense="at least", unit="%", digits=2, value=0.0),
+            "accuracy": Bound(label="Accuracy", sense="at least", unit="%", digits=2),
             "dsp": Bound(label="DSP", sense="at most", unit="blocks"),
             "bram": Bound(label="Block RAM", sense="at most", unit="blocks"),
         }
@@ -164,11 +161,11 @@ class Dashboard:
         dropped = [bound.label for column, bound in self.bounds.items()
                    if not bound.span(*ranges[column])]  # fmt: skip
         self.held = False
-        self._filter()
-        if dropped:
-            self.counts.value += (
-                f"<p>Outside this device's range, and cleared: limit on {', '.join(dropped)}.</p>"
-            )
+        self._filter(
+            f"Outside this device's range, and cleared: limit on {', '.join(dropped)}."
+            if dropped
+            else ""
+        )
         self._choose(self.best)
 
     def _clear(self) -> None:
@@ -192,7 +189,7 @@ class Dashboard:
         if self.timer is not None:
             self.timer.cancel()
 
-    def _filter(self) -> None:
+    def _filter(self, told: str = "") -> None:
         cloud, constraints = self.cloud, self.constraints
         self.broken = cloud.broken(constraints).sum(axis=1)
         allowed = self.broken == 0
@@ -207,7 +204,7 @@ class Dashboard:
             f"<p><b>{kept:,}</b> of {stored:,} stored designs {keep} to the limits; "
             f"<b>{len(front):,}</b> on the front. The search considered "
             f"{self.considered[cloud.designs.device]:,}.</p>"
-            + (f"<p>{escape(why)}</p>" if why else "")
+            + "".join(f"<p>{escape(text)}</p>" for text in (why, told) if text)
         )
         self.faster.disabled = self.slower.disabled = len(front) == 0
 

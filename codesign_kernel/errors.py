@@ -10,6 +10,10 @@ T = TypeVar("T")
 _NAME = re.compile(r"[\w.-]{1,60}")
 
 
+class Stopped(Exception):
+    """Ctrl-C, where a sentence of its own says what of the work is kept."""
+
+
 class InputError(ValueError):
     """Bad input from outside: one sentence that names the field, the value and what is allowed.
 

@@ -31,6 +31,7 @@ from .workload import layers_of
 
 OPSET = 17
 PROGRAM = "program.bin"
+FILES = ("design.json", "layers.csv", "model.onnx", PROGRAM, "report.html", "weights.safetensors")
 
 
 def specialised(
@@ -67,15 +68,21 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     layers = study.layers(design)
     _check_folder(study, folder)
     device = study.device(design.device)
+    shape = None
     if routed.measurable(device):  # what the engine cannot run is said before the training
-        layers_in = layers_of(study.space, study.space.encode(design.architecture)[None])
-        compile_network(of_layers(layers_in), Shape(design.accelerator, device.port_bits))
+        shape = Shape(design.accelerator, device.port_bits)
+        loops = layers_of(study.space, study.space.encode(design.architecture)[None])
+        compile_network(of_layers(loops), shape)
     # First, so that a folder that cannot be written shows before the training, not after.
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
-    program, about = _program(network, study, design, dataset)
-    if program is not None:
-        measured["test, specialised, int8"] = about.pop("accuracy")
+    about: dict[str, Any] = {}
+    (folder / PROGRAM).unlink(missing_ok=True)  # of a design that was there before
+    if shape is not None:
+        quantised = quantize.quantize(network, calibration_images(dataset))
+        measured["test, specialised, int8"] = quantize.accuracy(quantised, dataset.test)
+        program = compile_network(quantised.network, shape)
+        about = _memory_map(program, quantised)
         with replacing(folder / PROGRAM) as temporary:
             temporary.write_bytes(program.image)
     hardware = study.measured(design)
@@ -108,22 +115,14 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     return folder
 
 
-def _program(
-    network: Subnet, study: Study, design: Design, dataset: Dataset
-) -> tuple[Program | None, dict[str, Any]]:
-    """Return what the design's engine runs, and what one must know to use it: where in memory, in
-    bytes, images go and answers come, and how. None if no engine is built for the device.
+def _memory_map(program: Program, quantised: quantize.Quantized) -> dict[str, Any]:
+    """Return what one must know to use a program: where in memory, in bytes, images go and answers
+    come, and how.
 
     A map holds its channels in planes of a beat each, pixel after pixel, row after row.
     """
-    device = study.device(design.device)
-    if not routed.measurable(device):
-        return None, {}
-    quantised = quantize.quantize(network, calibration_images(dataset))
-    program = compile_network(quantised.network, Shape(design.accelerator, device.port_bits))
     size, first, last = program.shape.port_bytes, program.maps[0], program.maps[-1]
-    return program, {
-        "accuracy": quantize.accuracy(quantised, dataset.test),
+    return {
         "file": PROGRAM,
         "beat_bytes": size,
         "input": {"at_byte": first.address * size, "shape": list(first[1:]),

@@ -67,7 +67,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_table(path: Path, key: str, texts: Sequence[str], finite: Sequence[str]) -> pd.DataFrame:
+def read_json_table(
+    path: Path, key: str, texts: Sequence[str], finite: Sequence[str]
+) -> pd.DataFrame:
     """Return the table under `key` of a JSON file, by row or by column. Raises InputError unless
     its columns `texts` hold texts, all others numbers or null, those of `finite` finite numbers."""
     content: Any = read_json(path).get(key)

@@ -80,19 +80,20 @@ def fit_table(
     features: Sequence[str] | None = None,
     train: int | None = None,
     seed: int = 0,
+    fill: bool = False,
 ) -> Report:
     """Fit the table's target, and test that on rows held out: all but `train` rows drawn by `seed`.
 
     Without `train` it is cross-validated in ten shuffled folds, so that each row is tested once, or
     tested on all but 1,000 rows if the table is longer than that. `prior` is a column in the
-    target's unit or proportional to it, `features` are columns (all others if None). Raises
-    InputError.
+    target's unit or proportional to it, `features` are columns (all others if None). With `fill`,
+    rows that lack the target are predicted. Raises InputError.
     """
     integer("--seed", seed, 0, 2**31 - 1)
     whole = read_table(path)
     if len(whole) < LEAST + 2:
         raise InputError(f"{path} has {len(whole)} rows, but at least {LEAST + 2} are needed.")
-    problem = prepare(whole, path, target, prior, features)
+    problem = prepare(whole, path, target, prior, features, fill)
     rows, notes = len(problem.y), problem.notes
     if rows < LEAST + 2:
         raise InputError(
@@ -109,21 +110,21 @@ def fit_table(
         notes.append(f"trained on {MOST:,} of {rows:,} rows, the most that are fitted at once")
     rng = np.random.default_rng(seed)
     order = rng.permutation(rows)
-    _, same = np.unique(problem.X, axis=0, return_inverse=True)
-    repeats = rows - len(np.unique(same))
+    kinds, same = np.unique(problem.X, axis=0, return_inverse=True)
+    repeats = rows - len(kinds)
     if train is None:
         parts = np.array_split(order, FOLDS)
         if repeats:
             # What is measured again is to be predicted from others, not from itself.
-            kinds = rng.permutation(rows - repeats)
-            groups = np.array_split(kinds, min(FOLDS, len(kinds)))
+            groups = np.array_split(rng.permutation(len(kinds)), min(FOLDS, len(kinds)))
             parts = [order[np.isin(same[order], group)] for group in groups]
             notes.append(
                 f"{repeats} rows have the features of another: those are held out together"
             )
         splits = [(np.setdiff1d(order, part), np.sort(part)) for part in parts]
-        folds = len(splits)
-        notes.append(f"cross-validated in {folds} folds; --train N tests on all but N rows instead")
+        notes.append(
+            f"cross-validated in {len(splits)} folds; --train N tests on all but N rows instead"
+        )
     else:
         splits = [(np.sort(order[:train]), np.sort(order[train:]))]
         seen_before = int(np.isin(same[order[train:]], same[order[:train]]).sum())
@@ -216,7 +217,7 @@ def show(
         there = ", ".join(read_table(path).columns[:12])
         raise InputError(f"--target is missing, but must be a column of {path}, such as {there}.")
     names = None if features is None else [name.strip() for name in features.split(",")]
-    report = fit_table(path, target, prior, names, train, seed)
+    report = fit_table(path, target, prior, names, train, seed, fill=out is not None)
     for note in report.notes:
         print(f"note: {note}.", file=sys.stderr)
     if out is not None:

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.preprocessing import StandardScaler
 
-from . import charts, cost, pareto, routed
+from . import charts, pareto, routed
 from .accelerator import Device
 from .baselines import errors, zero_mean_process
 from .charts import alt
@@ -35,9 +35,7 @@ def placed(devices: Sequence[Device]) -> pd.DataFrame:
     rows = []
     for device in devices:
         for engine in routed.engines(device):
-            found, need = routed.figures(engine, device), cost.resources(engine, device)
-            modelled = {"clock_mhz": float(cost.clock_mhz(engine, device))}
-            modelled |= {name: float(getattr(need, name)) for name in RESOURCES[:3]}
+            found, modelled = routed.figures(engine, device), routed.modelled(engine, device)
             rows.append(
                 {"engine": str(engine), "device": device.name}
                 | {"multipliers": engine.pf * engine.pc * engine.pv}

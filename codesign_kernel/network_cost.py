@@ -97,10 +97,8 @@ def layer_costs(layers: Layers, acc: Accelerator, device: Device) -> pd.DataFram
 
 def _clock(acc: Accelerator, device: Device) -> tuple[float, bool]:
     """The clock in MHz, and whether it is measured: the engine was placed and routed."""
-    (reached,) = routed.clocks(Accelerators.of([acc]), device)
-    if np.isfinite(reached):
-        return float(reached), True
-    return float(closed_form.clock_mhz(acc, device)), False
+    known, source = routed.known(acc, device)
+    return known["clock_mhz"], source == "measured"
 
 
 def predicted(read: Network, acc: Accelerator, device: Device) -> parts.Whole | str:
@@ -135,15 +133,6 @@ def _totals(read: Network, table: pd.DataFrame, acc: Accelerator) -> dict[str, A
     }
 
 
-def _resources(acc: Accelerator, device: Device) -> dict[str, tuple[int, int]]:
-    need = closed_form.resources(acc, device)
-    return {
-        "DSP": (int(need.dsp), device.dsp),
-        "block RAM": (int(need.bram), device.bram),
-        "LUT": (int(need.lut), device.lut),
-    }
-
-
 def _fits(acc: Accelerator, device: Device) -> bool:
     return bool(closed_form.fits(Accelerators.of([acc]), device)[0])
 
@@ -167,7 +156,7 @@ def _for_programs(
         "fits": _fits(acc, device),
         "resources": {
             name: {"used": used, "budget": budget}
-            for name, (used, budget) in _resources(acc, device).items()
+            for name, (used, budget) in closed_form.shares(acc, device).items()
         },
         "layers": table.to_dict("records"),
         "total": _totals(read, table, acc),
@@ -212,7 +201,8 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
     )
     print(_sentence(predicted(read, acc, device)))
     need = [
-        f"{used:,} of {most:,} {name}" for name, (used, most) in _resources(acc, device).items()
+        f"{used:,} of {most:,} {name}"
+        for name, (used, most) in closed_form.shares(acc, device).items()
     ]
     verdict = "fits" if _fits(acc, device) else "DOES NOT FIT"
     print(f"The accelerator {verdict} the device: {', '.join(need)}.")

@@ -28,7 +28,7 @@ from .files import read_arrays
 from .meters import Accuracy
 from .predict import Predictors
 from .space import Architecture, Genomes, SearchSpace
-from .study import Study, open_study
+from .study import STUDY, Study, open_study
 from .workload import totals
 
 if TYPE_CHECKING:  # scikit-learn takes a second to load
@@ -37,8 +37,7 @@ if TYPE_CHECKING:  # scikit-learn takes a second to load
 # A class shares one server: many kernels of many threads each are far slower than of one each.
 threadpool_limits(1)
 
-STUDY = "CODESIGN_STUDY"  # environment variable: the folder of your own study
-MINE = "my-study"  # beside the notebooks, if it names none
+MINE = "my-study"  # beside the notebooks, if CODESIGN_STUDY names none
 STAND_IN = "digits"
 FILES = {  # what each phase needs, beside what the phases before it need
     "supernet": ("study.json", "supernet.safetensors"),

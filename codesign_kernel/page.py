@@ -21,7 +21,7 @@ from voila.shutdown_kernel_handler import (  # type: ignore[import-untyped]
 )
 
 from .errors import InputError
-from .study import open_study
+from .study import STUDY, open_study
 
 HOST = "127.0.0.1"
 PORT = 8866
@@ -57,7 +57,7 @@ def serve(study: Path, port: int | None = None, open_browser: bool = True) -> in
 def make_server(study: Path, port: int) -> "Server":
     """Return the server, ready to start, and set the environment that its kernels inherit."""
     module = bundle()
-    os.environ["CODESIGN_STUDY"] = str(study.resolve())
+    os.environ[STUDY] = str(study.resolve())
     os.environ["CODESIGN_EXPORTS"] = str(Path("exports").resolve())
     os.environ[MODULE] = module.name
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # thirty kernels of a few threads each are many

@@ -113,9 +113,8 @@ def _how_measured(hardware: dict[str, float]) -> str:
 
 
 def _latency_source(study: Study, device: str) -> str:
-    rows = study.fit_report().query("quantity == 'latency_ms' and device == @device")
     kinds = {"measured": "measured designs, in simulation and by place and route"}
-    return kinds.get(str(rows["source"].iloc[0]), "modelled designs")
+    return kinds.get(study.sources()["latency_ms", device], "modelled designs")
 
 
 def _number(value: object) -> str:

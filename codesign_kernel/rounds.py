@@ -13,6 +13,22 @@ from .campaign import TEXTS, Campaign, Improvement, columns
 from .constraints import CONFIDENCE, Constraints
 from .errors import integer
 from .meters import SIMULATION
+from .options import (
+    HERE,
+    AccuracyOption,
+    BramOption,
+    ConfidenceOption,
+    DevicesOption,
+    DownloadOption,
+    DspOption,
+    FolderOption,
+    GenerationsOption,
+    LatencyOption,
+    PowerOption,
+    SeedOption,
+    StudyOption,
+    searched,
+)
 from .predict import QUANTITIES
 from .study import open_study
 
@@ -45,35 +61,27 @@ def line(row: dict[str, Any]) -> str:
 
 
 def improve(
-    study: Annotated[
-        Path, typer.Option("--study", "-s", envvar="CODESIGN_STUDY", help="The study's folder.")
-    ] = Path("study"),
+    study: StudyOption = HERE,
     budget: Annotated[int, typer.Option(help="Designs to measure in all rounds.")] = 40,
     rounds: Annotated[int, typer.Option(help="To spend the budget in.")] = 4,
     every_engine: Annotated[
         bool,
         typer.Option("--every-engine", help="Choose networks, and measure each on every engine."),
     ] = False,
-    device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
-    max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
-    max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
-    max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
-    max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
-    confidence: Annotated[
-        float, typer.Option(help="Probability with which explored designs keep to these.")
-    ] = CONFIDENCE,
-    generations: Annotated[int, typer.Option(help="Of 1000 designs each, a device.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    device: DevicesOption = None,
+    max_latency_ms: LatencyOption = None,
+    max_power_w: PowerOption = None,
+    min_accuracy: AccuracyOption = None,
+    max_dsp: DspOption = None,
+    max_bram: BramOption = None,
+    confidence: ConfidenceOption = CONFIDENCE,
+    generations: GenerationsOption = 60,
+    seed: SeedOption = 0,
     chart: Annotated[
         Path | None, typer.Option(help="Picture of the front moving: .html, .png or .svg.")
     ] = None,
-    data_folder: Annotated[
-        Path | None, typer.Option("--data-folder", help="Where the data set's files are.")
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
-    ] = False,
+    data_folder: FolderOption = None,
+    download: DownloadOption = False,
 ) -> None:
     """Measure the designs by which the front is expected to grow most, and fit anew, in rounds.
 
@@ -84,13 +92,9 @@ def improve(
     opened = open_study(study)
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
     asked = Constraints(*bounds, confidence)
-    names = device or list(opened.devices)
-    for name in names:
-        opened.device(name)
+    names = searched(opened, device, generations, seed)
     integer("--budget", budget, 1, MOST)
     integer("--rounds", rounds, 1, MOST)
-    integer("--generations", generations, 1, 1_000)
-    integer("--seed", seed, 0, 2**31 - 1)
     if chart is not None:
         from . import report
 

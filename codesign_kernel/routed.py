@@ -63,12 +63,21 @@ def clocks(acc: Accelerators, device: Device) -> np.ndarray:
 def known(acc: Accelerator, device: Device) -> tuple[dict[str, float], str]:
     """Return `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine without placing and routing
     it, and their source: `measured` where the table has the engine, else `modelled`."""
+    found = _stored(acc, device)
+    return (found, "measured") if found else (modelled(acc, device), "modelled")
+
+
+def modelled(acc: Accelerator, device: Device) -> dict[str, float]:
+    """Return `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine by the closed form."""
+    need, clock = cost.resources(acc, device), float(cost.clock_mhz(acc, device))
+    return {"clock_mhz": clock} | {name: float(getattr(need, name)) for name in FIGURES[1:]}
+
+
+def _stored(acc: Accelerator, device: Device) -> dict[str, float]:
+    """The FIGURES of an engine in the table; empty if it is not there."""
     rows = _of(device)
-    if (rows["accelerator"] == str(acc)).any():
-        return figures(acc, device), "measured"
-    need = cost.resources(acc, device)
-    modelled = {"clock_mhz": float(cost.clock_mhz(acc, device))}
-    return modelled | {name: float(getattr(need, name)) for name in FIGURES[1:]}, "modelled"
+    rows = rows[rows["accelerator"] == str(acc)]
+    return {name: float(rows[name].iloc[0]) for name in FIGURES if len(rows)}
 
 
 def _of(device: Device) -> pd.DataFrame:
@@ -86,10 +95,8 @@ def measurable(device: Device) -> bool:
 def figures(acc: Accelerator, device: Device) -> dict[str, float]:
     """Return the measured `clock_mhz`, `dsp`, `bram`, `lut` and `ff` of an engine: of the table, or
     anew, which takes minutes. Raises InputError."""
-    rows = _of(device)
-    rows = rows[rows["accelerator"] == str(acc)]
-    if len(rows):
-        return {name: float(rows[name].iloc[0]) for name in FIGURES}
+    if found := _stored(acc, device):
+        return found
     done = synthesize.implement(Shape(acc, device.port_bits), device)
     return {"clock_mhz": done.clock_mhz} | {
         name: float(getattr(done.used, name)) for name in FIGURES[1:]

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS measurement (
 """
 SOURCES = ("measured", "modelled")
 Key = tuple[str, str, str]  # architecture, accelerator, device
+KEY = ["architecture", "accelerator", "device"]  # columns that hold it
 
 
 class Store:
@@ -125,7 +126,7 @@ class Store:
                 frame = pd.read_sql_query(query, connection)
         if frame.empty:
             raise InputError(f"{self.path} holds no measurement: run `codesign profile` first.")
-        index = ["architecture", "accelerator", "device", "method", "source"]
+        index = [*KEY, "method", "source"]
         stored = pd.MultiIndex.from_frame(frame[index].drop_duplicates())
         wide = frame.pivot(index=index, columns="quantity", values="value").reindex(stored)
         return wide.reset_index().rename_axis(columns=None)

@@ -29,14 +29,15 @@ from .cycles import Port, cycles, traffic
 from .design import Design
 from .errors import InputError
 from .explore import SIGNS, Designs, Exploration, table, usable
-from .files import read_arrays, read_json, read_table, write_arrays, write_json
+from .files import read_arrays, read_json, read_json_table, write_arrays, write_json
 from .pareto import front
 from .predict import QUANTITIES, Predictors
 from .simulate import CAUSES
 from .space import SearchSpace, space_of, to_table
-from .store import Store
+from .store import KEY, Store
 from .workload import layers_of
 
+STUDY = "CODESIGN_STUDY"  # environment variable: the folder of the study, if none is named
 PRESETS = ("quick", "standard", "full")
 LEAST = 10  # rows that predicting a quantity takes
 SAMPLE = 12_000  # designs kept of each device, the front among them
@@ -104,7 +105,16 @@ class Study:
         path = self.root / "fit.json"
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
-        return read_table(path, "quantities", ("quantity", "device", "source", "model"), ("rows",))
+        return read_json_table(
+            path, "quantities", ("quantity", "device", "source", "model"), ("rows",)
+        )
+
+    def sources(self) -> dict[tuple[str, str], str]:
+        """Return what predictions rest on, measured or modelled, by quantity and device; that of
+        accuracy is "". Raises InputError as `fit_report` does."""
+        report = self.fit_report()
+        pairs = zip(report["quantity"], report["device"], strict=True)
+        return dict(zip(pairs, report["source"], strict=True))
 
     def save_exploration(
         self, found: Exploration, constraints: Constraints, sample: bool, seed: int = 0
@@ -187,7 +197,7 @@ class Study:
         path = self.root / "front.json"
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign explore` on this study first.")
-        return read_table(path, "front", ("id", "architecture", "accelerator", "device"), FIGURES)
+        return read_json_table(path, "front", ("id", *KEY), FIGURES)
 
     def find(self, text: str) -> Design:
         """Return a design by its text form, or by its id if it is in the front that was found last
@@ -208,12 +218,11 @@ class Study:
     def _known(self, identifier: str) -> Design:
         """Return the design of an id in the front that was found last, or that was measured."""
         keys: list[Any] = []
-        names = ["architecture", "accelerator", "device"]
         if (self.root / "front.json").exists():
             found = self.front()
-            keys += found.loc[found["id"] == identifier, names].itertuples(index=False)
+            keys += found.loc[found["id"] == identifier, KEY].itertuples(index=False)
         with suppress(InputError):  # nothing was measured yet
-            rows = self.store.rows()[names]
+            rows = self.store.rows()[KEY]
             keys += rows[rows["device"] != ""].drop_duplicates().itertuples(index=False)
         for key in keys:
             design = Design.parse("@".join(key))
@@ -231,12 +240,8 @@ class Study:
             rows = self.store.rows()
         except InputError:  # nothing was measured yet
             return {}
-        rows = rows[
-            (rows["architecture"] == str(design.architecture))
-            & (rows["accelerator"] == str(design.accelerator))
-            & (rows["device"] == design.device)
-            & (rows["source"] == "measured")
-        ]
+        rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design))
+                    & (rows["source"] == "measured")]  # fmt: skip
         kept = [name for name in ("cycles", "clock_mhz", "latency_ms") if name in rows]
         return {name: float(rows[name].iloc[-1]) for name in kept if len(rows)}
 

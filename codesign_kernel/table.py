@@ -91,8 +91,11 @@ def prepare(
     target: str,
     prior: str | None = None,
     features: Sequence[str] | None = None,
+    fill: bool = False,
 ) -> Problem:
     """Turn a table of `read_table` into numbers. Raises InputError.
+
+    With `fill` also the rows that lack the target alone, so that it can be predicted.
 
     Left out, each with a note: rows that repeat another or lack a value, columns that are constant,
     mostly missing or name the row. A text column becomes one of 0 and 1 for each of its values.
@@ -120,15 +123,15 @@ def prepare(
     whole = whole[~again]
     if features is None:
         used = _worth_using(whole, used, notes)
-    gaps = (whole[[*used, *([] if prior is None else [prior])]] == "").sum()
+    needed = [*used, *([] if prior is None else [prior])]
+    gaps = (whole[needed] == "").sum()
     gaps = gaps[gaps > 0]
     if len(gaps):
         before = len(whole)
         whole = whole[(whole[gaps.index] != "").all(axis="columns")]
         missing = ", ".join(f"{name} ({count:,})" for name, count in gaps.items())
         notes.append(f"{_rows(before - len(whole))} left out: a value is missing in {missing}")
-    blank = given[given[target] == ""]
-    needed = [*used, *([] if prior is None else [prior])]
+    blank = given[(given[target] == "") & fill]
     lacks = (blank[needed] == "").any(axis="columns")
     if lacks.any() and not lacks.all():
         notes.append(f"{_rows(int(lacks.sum()))} without {target}: another value is missing, too")

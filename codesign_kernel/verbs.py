@@ -15,11 +15,27 @@ from . import explore, measure, meters, routed, synthesize
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
-from .errors import InputError, integer
+from .errors import InputError, Stopped, integer
 from .explore import Exploration
 from .network_cost import accelerator_of
+from .options import (
+    HERE,
+    AccuracyOption,
+    BramOption,
+    ConfidenceOption,
+    DevicesOption,
+    DspOption,
+    GenerationsOption,
+    JsonOption,
+    LatencyOption,
+    PowerOption,
+    SeedOption,
+    StudyOption,
+    searched,
+)
 from .predict import COVERAGE, QUANTITIES
 from .rtl.shape import Shape
+from .store import KEY
 from .study import Study, open_study
 
 SHOWN = 20  # designs of a front
@@ -44,7 +60,7 @@ def implement(
     ] = False,
     workers: Annotated[int, typer.Option(help="Seeds at once, a core each.")] = 1,
     cpu_limit_s: Annotated[int, typer.Option(help="Most processor time of a tool, in s.")] = 3600,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Synthesis, place and route of the engine for an ECP5: measured clock and resources.
 
@@ -154,64 +170,45 @@ def knee(front: pd.DataFrame) -> pd.Series:
 
 
 def explore_command(
-    study: Annotated[
-        Path, typer.Option("--study", "-s", envvar="CODESIGN_STUDY", help="The study's folder.")
-    ] = Path("study"),
-    max_latency_ms: Annotated[float | None, typer.Option(help="ms of one image.")] = None,
-    max_power_w: Annotated[float | None, typer.Option(help="W, mean while computing.")] = None,
-    min_accuracy: Annotated[float | None, typer.Option(help="% on validation images.")] = None,
-    max_dsp: Annotated[float | None, typer.Option(help="DSP blocks.")] = None,
-    max_bram: Annotated[float | None, typer.Option(help="Block RAMs.")] = None,
-    confidence: Annotated[
-        float, typer.Option(help="Probability with which each of these is to hold.")
-    ] = CONFIDENCE,
-    device: Annotated[list[str] | None, typer.Option(help="All of the study's if none.")] = None,
-    generations: Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")] = 60,
-    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    study: StudyOption = HERE,
+    max_latency_ms: LatencyOption = None,
+    max_power_w: PowerOption = None,
+    min_accuracy: AccuracyOption = None,
+    max_dsp: DspOption = None,
+    max_bram: BramOption = None,
+    confidence: ConfidenceOption = CONFIDENCE,
+    device: DevicesOption = None,
+    generations: GenerationsOption = 60,
+    seed: SeedOption = 0,
     sample: Annotated[bool, typer.Option("--sample", help="Keep designs for the page.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Print the whole front.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the front for programs.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Phase 3: search for the Pareto set on predictions, under constraints."""
     opened = open_study(study)
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
     asked = Constraints(*bounds, confidence)
-    names = device or list(opened.devices)
-    for name in names:
-        opened.device(name)
-    integer("--generations", generations, 1, 1_000)
-    integer("--seed", seed, 0, 2**31 - 1)
+    names = searched(opened, device, generations, seed)
+    predictors, basis = opened.predictors(), rests_on(opened, names)
     try:
-        search(opened, names, asked, generations, seed, sample, every, as_json)
+        found = explore.explore(predictors, names, asked, generations=generations, seed=seed)
+        if as_json:
+            print(json.dumps(front_for_programs(found, asked, basis), indent=2, allow_nan=False))
+        else:
+            print(front_text(found, asked, every, basis))
+        try:
+            opened.save_exploration(found, asked, sample)
+        except InputError as error:  # a study that many share is read-only
+            print(f"codesign: the front was not stored: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("codesign: stopped; nothing was stored.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise Stopped("stopped; the same command searches anew.") from None
 
 
-def search(
-    study: Study, devices: Sequence[str], asked: Constraints, generations: int, seed: int,
-    sample: bool, every: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Search for the front, print it, and store it if the study's folder can be written."""
-    predictors, basis = study.predictors(), rests_on(study.fit_report(), devices)
-    found = explore.explore(predictors, devices, asked, generations=generations, seed=seed)
-    if as_json:
-        print(json.dumps(front_for_programs(found, asked, basis), indent=2, allow_nan=False))
-    else:
-        print(front_text(found, asked, every, basis))
-    try:
-        study.save_exploration(found, asked, sample)
-    except InputError as error:  # a study that many share is read-only
-        print(f"codesign: the front was not stored: {error}", file=sys.stderr)
-
-
-def rests_on(report: pd.DataFrame, devices: Sequence[str]) -> str:
-    """Say what latency on each device is predicted from, of the table of `measure.fit`."""
-    rows = report[report["quantity"] == "latency_ms"]
-    kinds: dict[str, list[str]] = {}
+def rests_on(study: Study, devices: Sequence[str]) -> str:
+    """Say what latency on each device is predicted from."""
+    sources, kinds = study.sources(), dict[str, list[str]]()
     for name in devices:
-        for source in rows.loc[rows["device"] == name, "source"].iloc[:1]:
-            kinds.setdefault(source, []).append(name)
+        kinds.setdefault(sources["latency_ms", name], []).append(name)
     return " and ".join(f"{source} designs on {', '.join(kinds[source])}" for source in kinds)
 
 
@@ -237,9 +234,7 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
     if not every and len(front) > SHOWN:
         pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
     rows = front.iloc[pick]
-    shown = rows[["id"]].copy()
-    shown["design"] = ["@".join(key) for key in
-                       rows[["architecture", "accelerator", "device"]].to_numpy()]  # fmt: skip
+    shown = rows[["id"]].assign(design=rows[KEY].agg("@".join, axis=1))
     for name, digits in (("accuracy %", 2), ("latency ms", 4), ("power W", 3), ("energy mJ", 4)):
         column = name.lower().replace(" ", "_").removesuffix("_%")
         ends = zip(*(rows[column + end] for end in ("", "_low", "_high")), strict=True)
@@ -254,5 +249,5 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
         f"{sure}; {len(front):,} are on the front{part}.\n"
         f"Predicted, with 90 % intervals: latency from {basis}; power is modelled, no board was "
         "measured.\n"
-        f"Knee: {best['id']} ({best['architecture']}@{best['accelerator']}@{best['device']})"
+        f"Knee: {best['id']} ({'@'.join(best[KEY])})"
     )

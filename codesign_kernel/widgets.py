@@ -109,6 +109,10 @@ class Bound(anywidget.AnyWidget):
     high = traitlets.Float(1.0).tag(sync=True)
     value = traitlets.Float(1.0).tag(sync=True)
 
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        self.value = self.loosest
+
     @property
     def loosest(self) -> float:
         """The value that asks for nothing."""

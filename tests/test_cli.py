@@ -18,7 +18,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from codesign_kernel import __version__, cli, published, study, train
+from codesign_kernel import __version__, cli, published, study, train, verbs
 from codesign_kernel.design import Design
 from codesign_kernel.files import read_arrays
 from codesign_kernel.study import Study, open_study
@@ -389,6 +389,19 @@ def test_the_front_is_printed_with_intervals_units_and_knee(codesign: Command, m
     everything = codesign(*arguments, "--all")
     assert len(re.findall(r"^ *d[0-9a-f]{8} ", everything.out, re.MULTILINE)) == count
     assert not any("it/s" in text or "generation/s" in text for text in (result.out,))
+
+
+def test_a_search_that_is_stopped_says_so_once(
+    codesign: Command, made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verbs.explore, "explore", stop)
+    with unchanged(made.root):
+        result = codesign("explore", "--study", made.root)
+    assert (result.status, result.out) == (130, "")
+    assert said(result) == ["codesign: stopped; the same command searches anew."]
 
 
 def test_fit_and_verify_print_for_programs(codesign: Command, made: Study) -> None:

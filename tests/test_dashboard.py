@@ -25,7 +25,7 @@ from codesign_kernel import cost, dashboard, routed
 from codesign_kernel.design import Design
 from codesign_kernel.explore import SIGNS, Designs
 from codesign_kernel.pareto import front
-from codesign_kernel.study import Study, open_study
+from codesign_kernel.study import STUDY, Study, open_study
 from codesign_kernel.widgets import Said, bundle
 
 WAIT = 120_000  # ms; a busy machine is no defect of the page
@@ -455,7 +455,7 @@ def test_a_study_that_cannot_be_read_is_a_sentence_on_the_page(
     for path in study.root.iterdir():
         if path.name != lacks:
             (tmp_path / path.name).symlink_to(path)
-    monkeypatch.setenv(dashboard.STUDY, str(tmp_path))
+    monkeypatch.setenv(STUDY, str(tmp_path))
     sentence = re.search(r"<p role='alert'>(.*)</p>", words(dashboard.show()))
     assert sentence
     assert str(tmp_path) in sentence[1]
@@ -468,7 +468,7 @@ def test_page_loads_neither_torch_nor_the_surrogates(study: Study) -> None:
         "import sys; from codesign_kernel import dashboard; dashboard.show();"
         "print(*{'torch', 'sklearn', 'scipy', 'vl_convert', 'voila'} & set(sys.modules))"
     )
-    environment = {**os.environ, dashboard.STUDY: str(study.root)}
+    environment = {**os.environ, STUDY: str(study.root)}
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True,
                             text=True)  # fmt: skip
     assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr

@@ -210,6 +210,7 @@ def test_exporting_again_replaces_and_changes_nothing(
 ) -> None:
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     (folder / "model.onnx").write_bytes(b"an older model")
+    (folder / "program.bin").write_bytes(b"of a design for an ECP5")
     export(fitted, design, digits, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -238,7 +238,7 @@ def test_rows_without_the_target_are_predicted(codesign: Command, tmp_path: Path
     assert found["name"].tolist() == table["name"].iloc[blank].tolist()
     assert set(found["source"]) == {"predicted"}
     # As a process says that is fitted to the other rows by hand.
-    problem = prepare(read_table(tmp_path / "own.csv"), tmp_path, "latency", "estimate")
+    problem = prepare(read_table(tmp_path / "own.csv"), tmp_path, "latency", "estimate", fill=True)
     model = Surrogate(0, log=True).fit(problem.X, problem.y)
     np.testing.assert_allclose(found["predicted"], model.predict(problem.asked), rtol=1e-4)
     low, high = model.interval(problem.asked, 0.9)
@@ -263,6 +263,8 @@ def test_rows_that_cannot_be_predicted_are_told(codesign: Command, tmp_path: Pat
     status, out, err = codesign(*options)
     assert status == 1
     assert "feature 'kind' is 'c' in a row without the target, but in none with it." in err
+    status, out, err = codesign(*options[:-2])  # nobody asked for that row
+    assert status == 0, err
     table.loc[39, "kind"] = "a"
     table.loc[38, ["latency", "f"]] = ""
     table.to_csv(path, index=False)

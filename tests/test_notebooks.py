@@ -28,6 +28,7 @@ from codesign_kernel.errors import InputError
 from codesign_kernel.explore import usable
 from codesign_kernel.files import read_arrays, write_arrays
 from codesign_kernel.space import Architecture
+from codesign_kernel.study import STUDY
 from codesign_kernel.surrogate import Surrogate
 from codesign_kernel.workload import totals
 
@@ -103,7 +104,7 @@ def digests() -> dict[str, str]:
 def unset() -> Iterator[None]:
     """Notebooks keep to their own folder, whatever the variable says where the tests run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(notebook.STUDY, raising=False)
+        patch.delenv(STUDY, raising=False)
         yield
 
 
@@ -293,7 +294,7 @@ def test_your_study_is_where_the_variable_says(
     monkeypatch.chdir(tmp_path)
     assert notebook.start() == Path("my-study")
     mine = tmp_path / "class" / "ann"
-    monkeypatch.setenv(notebook.STUDY, str(mine))
+    monkeypatch.setenv(STUDY, str(mine))
     assert notebook.start() == mine
     assert (list(mine.iterdir()), capsys.readouterr().out) == ([], "")
     shutil.copytree(STUDIES / "digits", mine, dirs_exist_ok=True)
@@ -308,7 +309,7 @@ def test_who_cannot_write_is_told_what_to_set(
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     folder = {"file": tmp_path / "file" / "study", "shipped": STUDIES / "fashion"}[where]
     before = digests()
-    monkeypatch.setenv(notebook.STUDY, str(folder))
+    monkeypatch.setenv(STUDY, str(folder))
     started = notebook.start()
     printed = capsys.readouterr().out
     assert f"{folder} " in printed

@@ -1,0 +1,44 @@
+"""Options that verbs of the command line share, and what is checked of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import integer
+from .study import STUDY, Study
+
+StudyOption = Annotated[
+    Path, typer.Option("--study", "-s", envvar=STUDY, help="The study's folder.")
+]
+HERE = Path("study")
+FolderOption = Annotated[
+    Path | None, typer.Option("--data-folder", help="Where the data set's files are.")
+]
+DownloadOption = Annotated[
+    bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print for programs.")]
+# Of a search: where, within what, and how long.
+DevicesOption = Annotated[list[str] | None, typer.Option(help="All of the study's if none.")]
+LatencyOption = Annotated[float | None, typer.Option(help="ms of one image.")]
+PowerOption = Annotated[float | None, typer.Option(help="W, mean while computing.")]
+AccuracyOption = Annotated[float | None, typer.Option(help="% on validation images.")]
+DspOption = Annotated[float | None, typer.Option(help="DSP blocks.")]
+BramOption = Annotated[float | None, typer.Option(help="Block RAMs.")]
+ConfidenceOption = Annotated[
+    float, typer.Option(help="Probability with which each of these is to hold.")
+]
+GenerationsOption = Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")]
+
+
+def searched(study: Study, device: Sequence[str] | None, generations: int, seed: int) -> list[str]:
+    """Check where and how long a search is to be, and return its devices. Raises InputError."""
+    names = list(device or study.devices)
+    for name in names:
+        study.device(name)
+    integer("--generations", generations, 1, 1_000)
+    integer("--seed", seed, 0, 2**31 - 1)
+    return names
