@@ -29,7 +29,7 @@ from codesign_kernel.evolve import crowding
 from codesign_kernel.files import write_text
 from codesign_kernel.improve import Box, choose
 from codesign_kernel.measure import stratified
-from codesign_kernel.predict import QUANTITIES
+from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.space import load_space
 from codesign_kernel.truth import SIGNS, Truth, load
 

@@ -36,13 +36,13 @@ from codesign_kernel.improve import Box, Known, choose
 from codesign_kernel.measure import stratified
 from codesign_kernel.predict import (
     COVERAGE,
-    QUANTITIES,
     Predictors,
     accuracy_features,
     accuracy_surrogate,
     hardware_features,
     hardware_surrogate,
 )
+from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.space import Architecture, load_space
 from codesign_kernel.store import Key
 from codesign_kernel.truth import SIGNS, Truth, load

@@ -23,7 +23,8 @@ from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.explore import SIGNS, Designs, explore
 from codesign_kernel.files import write_text
-from codesign_kernel.predict import QUANTITIES, Predictors
+from codesign_kernel.predict import Predictors
+from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.study import Study, open_study
 

@@ -24,7 +24,8 @@ from .improve import Box, Known, choose, promising
 from .measure import CHOSEN
 from .meters import CLOSED_FORM, SIMULATION
 from .pareto import front
-from .predict import COVERAGE, QUANTITIES, Predictors
+from .predict import COVERAGE, Predictors
+from .quantities import QUANTITIES
 from .store import Key
 from .study import Study
 

@@ -9,6 +9,7 @@ from . import routed
 from .accelerator import Device
 from .constraints import CONFIDENCE
 from .design import Design
+from .quantities import QUANTITIES, TOLD
 from .space import Architecture
 
 _NAMES = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
@@ -23,27 +24,23 @@ def describe(
     `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`; `sources` says by
     quantity and device what predictions rest on.
     """
-    rows = [
-        ("Accuracy", "accuracy", "%", 2, _rests_on(sources, "accuracy", "")),
-        ("Latency", "latency_ms", "ms", 4, _rests_on(sources, "latency_ms", device.name)),
-        ("Power", "power_w", "W", 3, _rests_on(sources, "power_w", device.name)),
-        ("Energy", "energy_mj", "mJ", 4, "predicted: latency × power"),
-    ]
     figures = "".join(
-        f"<tr><th scope='row'>{label}</th><td>{row[key]:.{digits}f} {unit}</td><td>"
-        f"{row[key + '_low']:.{digits}f} to {row[key + '_high']:.{digits}f} {unit}</td>"
-        f"<td>{escape(text)}</td></tr>"
-        for label, key, unit, digits, text in rows
+        f"<tr><th scope='row'>{told.label}</th>"
+        f"<td>{told.text(row[key])} {told.unit}</td>"
+        f"<td>{told.text(row[key + '_low'])} to {told.text(row[key + '_high'])} {told.unit}</td>"
+        f"<td>{escape(_rests_on(sources, key, device.name))}</td></tr>"
+        for key, told in TOLD.items()
     )
     head = "".join(
         f"<th scope='col'>{text}</th>"
         for text in ("Of one image", "Value", "90 % interval", "Source")
     )
-    kept = (
-        f"accuracy of at least {worst.accuracy:.2f} %; latency of at most {worst.latency_ms:.4f} "
-        f"ms; power of at most {worst.power_w:.3f} W: each with a probability of "
-        f"{100 * CONFIDENCE:g} %"
+    limits = (
+        f"{TOLD[key].label.lower()} of at {'least' if key == 'accuracy' else 'most'} "
+        f"{TOLD[key].text(worst[key])} {TOLD[key].unit}"
+        for key in QUANTITIES
     )
+    kept = f"{'; '.join(limits)}: each with a probability of {100 * CONFIDENCE:g} %"
     acc = design.accelerator
     known, source = routed.known(acc, device)
     return (
@@ -66,8 +63,10 @@ def resources(design: Design, device: Device) -> tuple[pd.DataFrame, str]:
 
 
 def _rests_on(sources: Mapping[tuple[str, str], str], quantity: str, device: str) -> str:
-    what = "subnets" if quantity == "accuracy" else "designs"
-    text = f"predicted from {sources.get((quantity, device), 'stored')} {what}"
+    if quantity == "energy_mj":
+        return "predicted: latency × power"
+    what, of = ("subnets", "") if quantity == "accuracy" else ("designs", device)
+    text = f"predicted from {sources.get((quantity, of), 'stored')} {what}"
     return f"{text}; no board was measured" if quantity == "power_w" else text
 
 

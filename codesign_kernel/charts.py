@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pandas as pd
 
+from .quantities import QUANTITIES, TITLES
+
 # jsonschema, which altair imports, would build a grammar of web addresses if it found this module:
 # a second and 14 MB at each start of a notebook, for a check that no chart makes.
 _absent = sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
@@ -21,7 +23,7 @@ if _absent is None:
     del sys.modules["rfc3987_syntax"]
 
 __all__ = [
-    "QUANTITIES", "TITLES", "accuracy_macs", "alt", "architecture", "framed", "layers", "pareto",
+    "accuracy_macs", "alt", "architecture", "framed", "layers", "pareto",
     "power_scale", "predicted_measured", "resources", "sizes", "tip", "to_svg",
     "training",
 ]  # fmt: skip
@@ -36,16 +38,9 @@ CAUSES = {  # of a cycle, as `simulate` names them
 }  # fmt: skip
 STAGES = ["#8C8C8C", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
 INK = "#333333"
-TITLES = {
-    "accuracy": "Accuracy (%)",
-    "latency_ms": "Latency of one image (ms)",
-    "power_w": "Power (W)",
-    "energy_mj": "Energy of one image (mJ)",
-}
 MILLIONS = "Multiply-accumulates of one image (millions)"
 # Browsers draw text in fonts of their own, up to so many times as wide as it is measured here.
 ROOM = 1.2
-QUANTITIES = ("accuracy", "latency_ms", "power_w")
 
 
 @alt.theme.register("codesign", enable=True)

@@ -15,9 +15,10 @@ import pandas as pd
 
 from . import cost
 from .accelerator import Accelerator, Accelerators, Device
-from .charts import CAUSES, TITLES, WIDTH, alt
+from .charts import CAUSES, WIDTH, alt
 from .errors import InputError
 from .networks import load_network
+from .quantities import TITLES
 from .space import Genomes, SearchSpace
 from .workload import Layers, layers_of, totals
 

@@ -19,6 +19,7 @@ from .design import Design
 from .errors import InputError
 from .explore import tabulate
 from .live import Cloud
+from .quantities import TOLD
 from .study import STUDY, Study, open_study
 from .widgets import Bound, Picture, Said, source
 
@@ -59,6 +60,11 @@ def _box(kind: str, *children: ipywidgets.Widget) -> ipywidgets.Box:
     return ipywidgets.Box(children).add_class(f"codesign-{kind}")
 
 
+def _bound(quantity: str, sense: str, log: bool = False) -> Bound:
+    told = TOLD[quantity]
+    return Bound(label=told.label, sense=sense, unit=told.unit, digits=told.digits, log=log)
+
+
 class Dashboard:
     """The widgets of one page, `page`, and what they do. Raises InputError if the study was not
     explored yet."""
@@ -81,9 +87,9 @@ class Dashboard:
             description="Device",
         )
         self.bounds = {
-            "latency_ms": Bound(label="Latency", sense="at most", unit="ms", digits=4, log=True),
-            "power_w": Bound(label="Power", sense="at most", unit="W", digits=3),
-            "accuracy": Bound(label="Accuracy", sense="at least", unit="%", digits=2),
+            "latency_ms": _bound("latency_ms", "at most", log=True),
+            "power_w": _bound("power_w", "at most"),
+            "accuracy": _bound("accuracy", "at least"),
             "dsp": Bound(label="DSP", sense="at most", unit="blocks"),
             "bram": Bound(label="Block RAM", sense="at most", unit="blocks"),
         }

@@ -22,7 +22,8 @@ from .design import Design
 from .errors import InputError
 from .evolve import Evolution
 from .loops import outline
-from .predict import COVERAGE, QUANTITIES, Predictors
+from .predict import COVERAGE, Predictors
+from .quantities import QUANTITIES
 from .space import Genomes, SearchSpace
 from .workload import layers_of
 

@@ -20,6 +20,7 @@ from .files import read_json, replacing, write_arrays, write_json, write_text
 from .integer import of_layers
 from .predict import COVERAGE
 from .program import Program, compile_network
+from .quantities import UNITS
 from .report import report
 from .rtl.shape import Shape
 from .space import Architecture, SearchSpace
@@ -92,7 +93,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "id": design.id,
         "predicted": {k: v for k, v in predicted.to_dict().items() if not isinstance(v, str)},
         "interval_coverage": COVERAGE,
-        "units": {"accuracy": "%", "latency_ms": "ms", "power_w": "W", "energy_mj": "mJ"},
+        "units": UNITS,
         "measured_accuracy_percent": measured,
         "accuracy_is_of": "float32 weights, where it does not say int8",
         "measured_hardware": hardware,

@@ -24,7 +24,8 @@ from . import pareto
 from .constraints import Constraints
 from .evolve import survivors
 from .explore import SIGNS, Designs
-from .predict import COVERAGE, QUANTITIES, Predictors, accuracy_features, hardware_features
+from .predict import COVERAGE, Predictors, accuracy_features, hardware_features
+from .quantities import QUANTITIES
 from .store import Key
 from .workload import layers_of
 

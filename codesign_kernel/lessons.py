@@ -19,6 +19,7 @@ from .baselines import errors, zero_mean_process
 from .charts import alt
 from .constraints import Constraints
 from .errors import integer
+from .quantities import TITLES, UNITS
 from .surrogate import Surrogate
 from .truth import SIGNS, Truth
 
@@ -106,11 +107,11 @@ def misses(
     quantity: str, source: str, y: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> alt.LayerChart:
     """Draw how far predictions of y (n,) are off, in %, with their 90 % intervals: these are too
-    narrow to be seen beside the figures themselves. `quantity` is a key of `charts.TITLES`;
+    narrow to be seen beside the figures themselves. `quantity` is a key of `TOLD`;
     `source` says what y is: measured or modelled."""
     bounds = {"predicted": mean, "low": low, "high": high}
     table = pd.DataFrame({"y": y} | {name: 100 * (value / y - 1) for name, value in bounds.items()})
-    title = f"{charts.TITLES[quantity]}, {source}"
+    title = f"{TITLES[quantity]}, {source}"
     base = alt.Chart(table).encode(alt.X("y:Q", title=title, scale=alt.Scale(zero=False)))
     zero = alt.Chart(pd.DataFrame({"at": [0]})).mark_rule(color=charts.START, strokeDash=[4, 4])
     chart = alt.LayerChart(layer=[
@@ -119,7 +120,7 @@ def misses(
         base.mark_circle(color=charts.COMPUTE, size=30, opacity=1).encode(alt.Y("predicted:Q")),
     ])  # fmt: skip
     inside = int(((low <= y) & (y <= high)).sum())
-    unit = charts.TITLES[quantity].split("(")[-1].rstrip(")")
+    unit = UNITS[quantity]
     about = (f"{inside} of {len(y)} 90 % intervals hold the {source} value",
              f"Their mean width is {np.mean(high - low):.4f} {unit}")  # fmt: skip
     return charts.framed(chart, charts.WIDTH, 280, f"Predicted and {source}", *about)
@@ -258,8 +259,8 @@ def steps_chart(joint: pd.DataFrame, kept: Collection[str]) -> alt.Chart:
         alt.Chart(points.sort_values("mark", ascending=False))
         .mark_circle(size=22, opacity=0.8)
         .encode(
-            alt.X("latency_ms:Q", title=charts.TITLES["latency_ms"], scale=scale),
-            alt.Y("power_w:Q", title=charts.TITLES["power_w"], scale=alt.Scale(zero=False)),
+            alt.X("latency_ms:Q", title=TITLES["latency_ms"], scale=scale),
+            alt.Y("power_w:Q", title=TITLES["power_w"], scale=alt.Scale(zero=False)),
             alt.Color("mark:N", title="Network of the design", scale=names, legend=legend),
         )
     )

@@ -15,9 +15,10 @@ import pandas as pd
 
 from . import cost, pareto
 from .accelerator import Device
-from .charts import QUANTITIES, TITLES, alt, power_scale, tip
+from .charts import alt, power_scale, tip
 from .constraints import CONFIDENCE, Constraints
 from .explore import SIGNS, Designs, knee
+from .quantities import QUANTITIES, TITLES
 
 MAX_POINTS = 5000  # a canvas redraws as many within the time of a few frames
 FREE = 1e9  # a bound that asks for nothing

@@ -31,13 +31,13 @@ from .meters import (
     supernet_method,
 )
 from .predict import (
-    QUANTITIES,
     Predictors,
     accuracy_features,
     accuracy_surrogate,
     hardware_features,
     hardware_surrogate,
 )  # fmt: skip
+from .quantities import QUANTITIES
 from .rtl.shape import Shape
 from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace

@@ -27,6 +27,7 @@ from .explore import SIGNS
 from .files import read_arrays
 from .meters import Accuracy
 from .predict import Predictors
+from .quantities import TITLES
 from .space import Architecture, Genomes, SearchSpace
 from .study import STUDY, Study, open_study
 from .workload import totals
@@ -206,7 +207,7 @@ def band(model: "Surrogate", table: pd.DataFrame, fitted: np.ndarray) -> alt.Lay
     inside = int(((low <= held) & (held <= high)).sum())
 
     x = alt.X("millions:Q", title=charts.MILLIONS, scale=alt.Scale(type="log", nice=False))
-    y = alt.Y("low:Q", title=charts.TITLES["accuracy"], scale=alt.Scale(zero=False))
+    y = alt.Y("low:Q", title=TITLES["accuracy"], scale=alt.Scale(zero=False))
     colours = alt.Scale(domain=["fitted", "held out"], range=[charts.INK, charts.WEIGHTS])
     drawn = alt.Chart(curve).encode(x)
     dots = alt.Chart(points).mark_circle(size=36, opacity=0.8)

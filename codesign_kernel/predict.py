@@ -22,6 +22,7 @@ from .accelerator import Accelerator, Accelerators, Device
 from .cycles import Port
 from .errors import InputError
 from .loops import outline
+from .quantities import QUANTITIES
 from .space import Genomes, SearchSpace
 from .workload import Layers, layers_of
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:  # scikit-learn takes 85 MB and 1.2 s: who only reads predicti
     from .surrogate import Surrogate
 
 COVERAGE = 0.9
-QUANTITIES = ("accuracy", "latency_ms", "power_w")
 _ENGINE = Accelerator(8, 8, 1, 16, 16)  # to predict something with
 
 

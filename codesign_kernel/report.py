@@ -13,6 +13,7 @@ from . import __version__, card, charts, routed
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
+from .quantities import TOLD, UNITS
 from .study import Study
 
 _STYLE = """
@@ -26,16 +27,10 @@ svg { max-width: 100%; height: auto; margin: 1rem 0; }
 code { background: #f3f3f3; padding: 0.1rem 0.3rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 """
-_UNITS = {
-    "accuracy": ("Accuracy", "%"),
-    "latency_ms": ("Latency of one image", "ms"),
-    "power_w": ("Power while computing", "W"),
-    "energy_mj": ("Energy of one image", "mJ"),
-}
 _MEASURED = {
     "cycles": ("clock cycles of one image", ""),
     "clock_mhz": ("clock", "MHz"),
-    "latency_ms": ("latency of one image", "ms"),
+    "latency_ms": ("latency of one image", UNITS["latency_ms"]),
 }
 
 
@@ -59,10 +54,9 @@ def report(
                       charts.resources(used, source))
     ]  # fmt: skip
     forecast = [
-        [name, _number(predicted[key]),
-         f"{_number(predicted[f'{key}_low'])} to {_number(predicted[f'{key}_high'])}", unit]
-        for key, (name, unit) in _UNITS.items()
-    ]  # fmt: skip
+        [told.name, *(told.text(predicted[key + end]) for end in ("", "_low", "_high")), told.unit]
+        for key, told in TOLD.items()
+    ]
     found = [[f"accuracy, {name}", f"{value:.2f}", "%"] for name, value in measured.items()]
     found += [[_MEASURED[name][0], _number(value), _MEASURED[name][1]]
               for name, value in hardware.items()]  # fmt: skip
@@ -83,7 +77,7 @@ def report(
 time. Latency rests on {_latency_source(study, design.device)}; its interval includes what is not
 known of a clock before place and route. Power rests on a model, and its interval includes the
 uncertainty of the published coefficients: no board was measured.</p>
-{_table(["Quantity", "Predicted", "90 % interval", "Unit"], forecast)}
+{_table(["Quantity", "Predicted", "90 %: from", "to", "Unit"], forecast)}
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
 was selected on the test images. {_how_measured(hardware)}</p>

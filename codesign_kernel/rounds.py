@@ -29,7 +29,7 @@ from .options import (
     StudyOption,
     searched,
 )
-from .predict import QUANTITIES
+from .quantities import QUANTITIES, TITLES
 from .study import open_study
 
 if TYPE_CHECKING:  # Altair takes a second to start
@@ -141,10 +141,8 @@ def picture(campaign: Campaign) -> "alt.HConcatChart":
         end = pd.DataFrame({"latency_ms": [slowest], "accuracy": [best["accuracy"].max()]})
         steps.append(pd.concat([best[["latency_ms", "accuracy"]], end]).assign(round=i))
     colour = alt.Color("round:O", title="Round", scale=alt.Scale(scheme="viridis", reverse=True))
-    x = alt.X(
-        "latency_ms:Q", title=charts.TITLES["latency_ms"], scale=alt.Scale(type="log", nice=False)
-    )
-    y = alt.Y("accuracy:Q", title=charts.TITLES["accuracy"], scale=alt.Scale(zero=False))
+    x = alt.X("latency_ms:Q", title=TITLES["latency_ms"], scale=alt.Scale(type="log", nice=False))
+    y = alt.Y("accuracy:Q", title=TITLES["accuracy"], scale=alt.Scale(zero=False))
     lines = alt.Chart(pd.concat(steps)).mark_line(interpolate="step-after", strokeWidth=1.5)
     marks = alt.Chart(points).mark_circle(size=45, opacity=0.9)
     tips = [f"{name}:N" for name in TEXTS] + [charts.tip(name) for name in QUANTITIES]

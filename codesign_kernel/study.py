@@ -31,7 +31,8 @@ from .errors import InputError
 from .explore import SIGNS, Designs, Exploration, table, usable
 from .files import read_arrays, read_json, read_json_table, write_arrays, write_json
 from .pareto import front
-from .predict import QUANTITIES, Predictors
+from .predict import Predictors
+from .quantities import QUANTITIES
 from .simulate import CAUSES
 from .space import SearchSpace, space_of, to_table
 from .store import KEY, Store

@@ -33,13 +33,13 @@ from .options import (
     StudyOption,
     searched,
 )
-from .predict import COVERAGE, QUANTITIES
+from .predict import COVERAGE
+from .quantities import QUANTITIES, TOLD, UNITS
 from .rtl.shape import Shape
 from .store import KEY
 from .study import Study, open_study
 
 SHOWN = 20  # designs of a front
-UNITS = {"accuracy": "%", "latency_ms": "ms", "power_w": "W"}
 
 
 def implement(
@@ -140,7 +140,8 @@ def records(table: pd.DataFrame) -> str:
     """Return a table as JSON for programs: its rows, and what they are in. What a row does not have
     is null."""
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    content = {"units": UNITS, "interval_coverage": COVERAGE, "rows": rows}
+    units = {name: UNITS[name] for name in QUANTITIES}
+    content = {"units": units, "interval_coverage": COVERAGE, "rows": rows}
     return json.dumps(content, indent=2, allow_nan=False)
 
 
@@ -220,7 +221,7 @@ def front_for_programs(found: Exploration, asked: Constraints, basis: str) -> di
         "constraints": asdict(asked),
         "source": f"predicted: latency from {basis}; power is modelled, no board was measured",
         "interval_coverage": COVERAGE,
-        "units": UNITS | {"energy_mj": "mJ", "dsp": "blocks", "bram": "blocks"},
+        "units": UNITS | {"dsp": "blocks", "bram": "blocks"},
         "knee": str(knee(found.front)["id"]),
         "front": found.front.to_dict("records"),
     }  # fmt: skip
@@ -235,10 +236,10 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
         pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
     rows = front.iloc[pick]
     shown = rows[["id"]].assign(design=rows[KEY].agg("@".join, axis=1))
-    for name, digits in (("accuracy %", 2), ("latency ms", 4), ("power W", 3), ("energy mJ", 4)):
-        column = name.lower().replace(" ", "_").removesuffix("_%")
-        ends = zip(*(rows[column + end] for end in ("", "_low", "_high")), strict=True)
-        shown[name] = ["{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*three, d=digits) for three in ends]
+    for name, told in TOLD.items():
+        ends = zip(*(rows[name + end].map(told.text) for end in ("", "_low", "_high")), strict=True)
+        head = f"{told.label.lower()} {told.unit}"
+        shown[head] = [f"{value} [{low}, {high}]" for value, low, high in ends]
     shown[["dsp", "bram", "lut"]] = rows[["dsp", "bram", "lut"]]
     best = knee(front)
     part = f", of which {len(rows)} are shown (--all shows all)" if len(rows) < len(front) else ""

@@ -14,7 +14,7 @@ from codesign_kernel import campaign, measure, meters, routed
 from codesign_kernel.campaign import Campaign, Improvement
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
-from codesign_kernel.predict import QUANTITIES
+from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.store import Key
 from codesign_kernel.study import Study
 

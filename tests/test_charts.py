@@ -13,6 +13,7 @@ from drawn import marks, texts
 from codesign_kernel import charts, cycles
 from codesign_kernel.accelerator import load_device
 from codesign_kernel.explore import Designs, table
+from codesign_kernel.quantities import TITLES
 from codesign_kernel.simulate import CAUSES
 from codesign_kernel.workload import layers_of
 
@@ -47,7 +48,7 @@ def layers() -> pd.DataFrame:
 def test_pareto_names_quantities_units_and_source(front: pd.DataFrame) -> None:
     words = texts(charts.pareto(front))
     assert "Predicted; power is modelled, measured on no board" in words
-    for expected in ("Pareto set", *list(charts.TITLES.values())[:3], *tiny.DEVICES):
+    for expected in ("Pareto set", *list(TITLES.values())[:3], *tiny.DEVICES):
         assert expected in words
 
 

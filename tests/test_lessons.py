@@ -12,6 +12,7 @@ from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.baselines import zero_mean_process
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
+from codesign_kernel.quantities import TITLES
 from codesign_kernel.space import load_space
 
 DATA = Path(__file__).parents[1] / "data"
@@ -177,7 +178,7 @@ def test_what_was_dropped_is_drawn_and_counted() -> None:
     joint = pd.DataFrame({"architecture": ["a", "b", "a", "c"], "latency_ms": [1.0, 2, 3, 4]})
     joint["power_w"] = [4.0, 3, 2, 1]
     svg = charts.to_svg(lessons.steps_chart(joint, ["a", "b"]))
-    for word in ("Predicted; 25 % of the joint front", *lessons.STEPS, charts.TITLES["power_w"]):
+    for word in ("Predicted; 25 % of the joint front", *lessons.STEPS, TITLES["power_w"]):
         assert word in svg
 
 

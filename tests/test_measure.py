@@ -23,7 +23,8 @@ from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays, write_arrays
 from codesign_kernel.measure import STRATA, stratified
-from codesign_kernel.predict import QUANTITIES, accuracy_features
+from codesign_kernel.predict import accuracy_features
+from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.space import Architecture, SearchSpace, load_space, presets
 from codesign_kernel.store import Key
 from codesign_kernel.study import Study, open_study

@@ -15,13 +15,13 @@ from codesign_kernel.errors import InputError
 from codesign_kernel.integer import of_layers
 from codesign_kernel.predict import (
     COVERAGE,
-    QUANTITIES,
     Predictors,
     accuracy_features,
     accuracy_surrogate,
     hardware_features,
 )
 from codesign_kernel.program import compile_network
+from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.space import Architecture, load_space
 from codesign_kernel.surrogate import Surrogate
