@@ -3,10 +3,12 @@
 Weights and tables of numbers are stored as safetensors, settings as JSON or TOML; pickle never is.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import secrets
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -41,6 +43,21 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a file that exists against other commands that ask to be alone with it; wait, and say
+    so, while another holds it. What is held ends with its process."""
+    with path.open("rb") as file:
+        with suppress(OSError):  # a file system that has no locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told = f"codesign: waiting for another command that works on {path.parent} to end."
+                print(told, file=sys.stderr, flush=True)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

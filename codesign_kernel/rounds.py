@@ -12,6 +12,7 @@ from . import meters
 from .campaign import TEXTS, Campaign, Improvement, columns
 from .constraints import CONFIDENCE, Constraints
 from .errors import integer
+from .files import alone
 from .meters import SIMULATION
 from .options import (
     HERE,
@@ -30,7 +31,7 @@ from .options import (
     searched,
 )
 from .quantities import QUANTITIES, TITLES
-from .study import open_study
+from .study import SETTINGS, open_study
 
 if TYPE_CHECKING:  # Altair takes a second to start
     from .charts import alt
@@ -102,12 +103,13 @@ def improve(
     if rounds > budget:
         print(f"note: --rounds is cut to {budget}, the budget.", file=sys.stderr)
     subnets = meters.Accuracy(opened, data_folder, download)
-    work = Improvement(opened, names, asked, seed, generations, subnets, every_engine)
-    print(HEADS)
-    for row in work.campaign.rounds:
-        print(line(row))
-    for row in work.run(budget, rounds):
-        print(line(row), flush=True)
+    with alone(opened.root / SETTINGS):
+        work = Improvement(opened, names, asked, seed, generations, subnets, every_engine)
+        print(HEADS)
+        for row in work.campaign.rounds:
+            print(line(row))
+        for row in work.run(budget, rounds):
+            print(line(row), flush=True)
     print(NOTE)
     print(f"{sources(work.campaign)}. Accuracy is measured on validation images.")
     if (spent := work.campaign.spent) < budget:

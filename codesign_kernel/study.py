@@ -38,6 +38,7 @@ from .space import SearchSpace, space_of, to_table
 from .store import KEY, Store
 from .workload import layers_of
 
+SETTINGS = "study.json"
 STUDY = "CODESIGN_STUDY"  # environment variable: the folder of the study, if none is named
 PRESETS = ("quick", "standard", "full")
 LEAST = 10  # rows that predicting a quantity takes
@@ -279,7 +280,7 @@ def _short(column: pd.Series) -> list[Any]:
     return [float(f"{x:.6g}") if isinstance(x, float) else x for x in column.tolist()]
 
 
-def create(root: Path, space: SearchSpace, dataset: str, preset: str, seed: int,
+def create(root: str | Path, space: SearchSpace, dataset: str, preset: str, seed: int,
            devices: Sequence[Device]) -> Study:  # fmt: skip
     """Start a study, or open it if it is there with the same settings.
 
@@ -289,13 +290,13 @@ def create(root: Path, space: SearchSpace, dataset: str, preset: str, seed: int,
         raise InputError(
             f"space {space.name} holds {space.size} architectures, but must hold at least {LEAST}."
         )
-    study = Study(root, space, dataset, preset, seed, {device.name: device for device in devices})
+    named = {device.name: device for device in devices}
+    study = Study(Path(root), space, dataset, preset, seed, named)
     for device in devices:
         usable(device, Constraints())
         if study.devices[device.name] != device:
             raise InputError(f"two devices are called {device.name}, but differ: rename one.")
-    path = root / "study.json"
-    if path.exists():
+    if (study.root / SETTINGS).exists():
         there = open_study(root)
         for name in ("space", "dataset", "preset", "seed", "devices"):
             if getattr(there, name) != getattr(study, name):
@@ -303,13 +304,13 @@ def create(root: Path, space: SearchSpace, dataset: str, preset: str, seed: int,
         return there
     tables = [asdict(device) for device in study.devices.values()]
     values = (__version__, to_table(space), dataset, preset, seed, tables)
-    write_json(path, dict(zip(_SETTINGS, values, strict=True)))
+    write_json(study.root / SETTINGS, dict(zip(_SETTINGS, values, strict=True)))
     return study
 
 
-def open_study(root: Path) -> Study:
+def open_study(root: str | Path) -> Study:
     """Open a study. Raises InputError if the folder holds none, or it is damaged."""
-    path = root / "study.json"
+    path = Path(root) / SETTINGS
     if not path.exists():
         raise InputError(
             f"{root} holds no study: make one with `codesign run --preset quick`, or name one with "
@@ -320,7 +321,7 @@ def open_study(root: Path) -> Study:
     if not isinstance(devices, list) or not devices:
         raise InputError(f"devices of {path} must be a list of one or more devices.")
     return Study(
-        root,
+        path.parent,
         space_of(content["space"], f"space of {path}"),
         errors.text(f"dataset of {path}", content["dataset"]),
         errors.choice(f"preset of {path}", content["preset"], PRESETS),

@@ -17,6 +17,7 @@ from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError, Stopped, integer
 from .explore import Exploration
+from .files import alone
 from .network_cost import accelerator_of
 from .options import (
     HERE,
@@ -37,7 +38,7 @@ from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .rtl.shape import Shape
 from .store import KEY
-from .study import Study, open_study
+from .study import SETTINGS, Study, open_study
 
 SHOWN = 20  # designs of a front
 
@@ -103,8 +104,10 @@ def profile(
         if not modelled and routed.engines(study.device(key[2]))
     ]  # fmt: skip
     closed = [key for key in hardware if key not in simulated]
-    for what, meter, keys, new in measure.measure_all(study, subnets, accuracy, simulated, closed):
-        print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
+    with alone(study.root / SETTINGS):
+        done = measure.measure_all(study, subnets, accuracy, simulated, closed)
+        for what, meter, keys, new in done:
+            print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
 
 
 def verify(

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import (
+    alone,
     read_arrays,
     read_json,
     read_toml,
@@ -320,3 +322,29 @@ for turn in range(50):
     assert [writer.communicate()[1] for writer in writers] == [b"", b""]
     assert reads > 0
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_one_command_is_alone_with_a_file_and_others_wait(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, entered, order = tmp_path / "study.json", threading.Event(), list[str]()
+    path.write_text("{}")
+
+    def second() -> None:
+        entered.set()
+        with alone(path):
+            order.append("second")
+
+    with alone(path):
+        other = threading.Thread(target=second)
+        other.start()
+        entered.wait()
+        other.join(0.3)  # it cannot get in
+        order.append("first")
+    other.join(30)
+    assert order == ["first", "second"]
+    told = f"codesign: waiting for another command that works on {tmp_path} to end.\n"
+    assert capfd.readouterr() == ("", told)
+    with alone(path):  # without a word where nobody is
+        pass
+    assert capfd.readouterr() == ("", "")

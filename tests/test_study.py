@@ -76,7 +76,7 @@ def empty(tmp_path: Path) -> Study:
 
 
 def test_settings_come_back(empty: Study) -> None:
-    assert open_study(empty.root) == empty
+    assert open_study(empty.root) == open_study(str(empty.root)) == empty
     assert [path.name for path in empty.root.iterdir()] == ["study.json"]
 
 
