@@ -165,6 +165,9 @@ def _task(layer: IntegerLayer, source: Map, target: Map, weights: int, tile: Til
     groups = -(-channels // shape.pc)
     count = (last_row - first_row) * width
     chunk = max(1, BURST // width) * width  # whole rows, and no bursts much shorter than allowed
+    # Commands of one beat can end faster than the loader of maps counts planes: one beat more is
+    # read then, of a pixel that no lane takes or that is outside the image.
+    rest = max(2, (count - 1) % chunk + 1)
     step = tile.strip * stride * width
     return {
         "residual": int(layer.residual), "shared": int(layer.pooled), "relu": int(layer.relu),
@@ -173,7 +176,7 @@ def _task(layer: IntegerLayer, source: Map, target: Map, weights: int, tile: Til
         "fgs": -(-filters // shape.pf) - 1,
         "i_addr": source.address + first_row * width, "i_pitch": height * width,
         "i_planes": -(-channels // size) - 1, "i_chunk": chunk,
-        "i_chunks": -(-count // chunk) - 1, "i_rest": (count - 1) % chunk + 1,
+        "i_chunks": -(-count // chunk) - 1, "i_rest": rest,
         "i_first": (first_row - top) * width, "i_step": step, "i_len": deep * width,
         "i_need": down * width + (shape.pv - 1) * step,
         "groups": groups - 1, "kernel_w": across - 1, "kernel_h": down - 1,

@@ -46,7 +46,7 @@ KINDS = st.lists(
     ),
     min_size=2, max_size=4,
 )  # fmt: skip
-INPUTS = st.tuples(st.integers(1, 19), st.integers(3, 14), st.integers(3, 14))
+INPUTS = st.tuples(st.integers(1, 19), st.integers(1, 14), st.integers(1, 14))
 
 
 def network(seed: int, kinds: list[tuple[int, int, int, bool, int, bool]],
@@ -89,6 +89,21 @@ def test_engine_computes_what_the_reference_does(
         np.testing.assert_array_equal(program.read_map(run.memory, i + 1), expected[0])
     assert run.layers.shape == (len(made.layers), len(CAUSES))
     assert run.layers.to_numpy().sum() == run.cycles
+
+
+@pytest.mark.parametrize("memory", [IDEAL, MemoryModel()])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (17, 1), (2, 1), (1, 17), (16, 1)])
+def test_planes_of_one_pixel_follow_each_other_at_once(
+    height: int, width: int, memory: MemoryModel
+) -> None:
+    # Behind a burst of weights, commands of one beat would be served cycle after cycle.
+    rng = np.random.default_rng(5)
+    layers = [layer(rng, 8, 20, 1), layer(rng, 16, 8, 5), layer(rng, 8, 16, 3), layer(rng, 4, 8, 1)]
+    net = IntegerNetwork(layers, (20, height, width))
+    program = compile_network(net, Shape(Accelerator.parse("2x2x1w16f16"), 32))
+    x = rng.integers(-128, 128, net.input).astype(np.int8)
+    run = simulate(program, x, memory, limit=300_000)
+    np.testing.assert_array_equal(program.read_map(run.memory), net(x[None])[0])
 
 
 def test_maps_that_do_not_fit_are_cut_into_tiles() -> None:
