@@ -65,7 +65,7 @@ def predictors_of(space: SearchSpace, name: str) -> Predictors:
     layers = layers_of(space, space.sample(DESIGNS, rng))
     acc = grid[rng.integers(0, len(grid), DESIGNS)]
     figures = cost.figures(layers, acc, device)
-    inputs, _ = hardware_features(layers, acc, device, measured=False)
+    inputs, _ = hardware_features(layers, acc, device, ())
     for quantity, X in inputs.items():
         found.hardware[quantity, name] = hardware_surrogate().fit(X, getattr(figures, quantity))
     return found

@@ -36,6 +36,7 @@ from codesign_kernel.improve import Box, Known, choose
 from codesign_kernel.measure import stratified
 from codesign_kernel.predict import (
     COVERAGE,
+    SIMULATED,
     Predictors,
     accuracy_features,
     accuracy_surrogate,
@@ -51,7 +52,7 @@ from codesign_kernel.workload import layers_of
 BUDGET = 100  # accuracies
 START = 40  # of them, where the rest is chosen in rounds,
 SPREAD = 20  # or one by one
-SIMULATED = 100  # designs from which hardware is predicted
+DESIGNS = 100  # designs from which hardware is predicted
 BATCH = 10  # designs that are chosen at a time
 POOL = 1000  # random designs that it chooses from
 Pair = np.ndarray  # (n, 2): an engine and an architecture of the truth
@@ -78,9 +79,10 @@ def fitted(truth: Truth, architectures: np.ndarray, pairs: Pair) -> Predictors:
     space, device, engines = truth.space, truth.device, Accelerators.of(truth.engines)
     X, _ = accuracy_features(space, truth.genomes[architectures])
     model = accuracy_surrogate().fit(X, truth.validation[architectures])
-    found = Predictors(space, {device.name: device}, model, measured={device.name})
+    basis = {(quantity, device.name): SIMULATED for quantity in QUANTITIES[1:]}
+    found = Predictors(space, {device.name: device}, model, basis=basis)
     layers = layers_of(space, truth.genomes[pairs[:, 1]])
-    inputs, _ = hardware_features(layers, engines[pairs[:, 0]], device, True)
+    inputs, _ = hardware_features(layers, engines[pairs[:, 0]], device, QUANTITIES)
     values = dict(zip(QUANTITIES, truth.figures(*pairs.T).T, strict=True))
     for quantity, X in inputs.items():
         model = hardware_surrogate().fit(X, values[quantity])
@@ -151,7 +153,7 @@ def by_network(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
     a standard deviation higher), and what was measured."""
     chosen = places_of(truth, stratified(truth.space, SPREAD, rng))
     pairs = everywhere(truth, chosen)
-    some = rng.choice(len(pairs), SIMULATED, replace=False)
+    some = rng.choice(len(pairs), DESIGNS, replace=False)
     all_pairs, designs = predicted(truth, fitted(truth, chosen, pairs[some]))
     box = Box.of(designs.means[pareto.front(designs.means * SIGNS)])
     places = np.full((len(truth.genomes), len(truth.engines), 2), np.nan)

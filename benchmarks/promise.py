@@ -23,7 +23,7 @@ from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.explore import SIGNS, Designs, explore
 from codesign_kernel.files import write_text
-from codesign_kernel.predict import Predictors
+from codesign_kernel.predict import SIMULATED, Predictors
 from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.study import Study, open_study
@@ -49,7 +49,8 @@ def as_if_unrouted(study: Study, device: str) -> Predictors:
     found, name = study.predictors(), f"{device}-unrouted"
     hardware = {(q, name): found.hardware[q, device] for q in QUANTITIES[1:]}
     chips = {name: replace(found.devices[device], name=name)}
-    return Predictors(found.space, chips, found.accuracy, hardware, {name})
+    basis = dict.fromkeys(hardware, SIMULATED)
+    return Predictors(found.space, chips, found.accuracy, hardware, basis)
 
 
 def designs_on(study: Study, device: str, grid: Accelerators) -> Designs:

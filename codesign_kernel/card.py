@@ -5,25 +5,22 @@ from html import escape
 
 import pandas as pd
 
-from . import routed
-from .accelerator import Device
+from . import engines
 from .constraints import CONFIDENCE
 from .design import Design
 from .quantities import QUANTITIES, TOLD
 from .space import Architecture
+from .study import Study
 
 _NAMES = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
 
 
-def describe(
-    row: pd.Series, worst: pd.Series, design: Design, device: Device,
-    sources: Mapping[tuple[str, str], str],
-) -> str:  # fmt: skip
+def describe(study: Study, row: pd.Series, worst: pd.Series, design: Design) -> str:
     """Return HTML: a table of predicted figures, and what the design is made of.
 
-    `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`; `sources` says by
-    quantity and device what predictions rest on.
+    `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`.
     """
+    device, sources = study.device(design.device), study.sources()
     figures = "".join(
         f"<tr><th scope='row'>{told.label}</th>"
         f"<td>{told.text(row[key])} {told.unit}</td>"
@@ -42,7 +39,7 @@ def describe(
     )
     kept = f"{'; '.join(limits)}: each with a probability of {100 * CONFIDENCE:g} %"
     acc = design.accelerator
-    known, source = routed.known(acc, device)
+    known, source = engines.known(study, acc, device)
     return (
         f"<table><thead><tr>{head}</tr></thead><tbody>{figures}</tbody></table>"
         f"<dl><dt>Keeps to</dt><dd>{kept}</dd>"
@@ -55,9 +52,10 @@ def describe(
     )
 
 
-def resources(design: Design, device: Device) -> tuple[pd.DataFrame, str]:
+def resources(study: Study, design: Design) -> tuple[pd.DataFrame, str]:
     """Return what a design takes of its device, as `charts.resources` draws it, and the source."""
-    known, source = routed.known(design.accelerator, device)
+    device = study.device(design.device)
+    known, source = engines.known(study, design.accelerator, device)
     rows = [(label, int(known[key]), getattr(device, key)) for key, label in _NAMES.items()]
     return pd.DataFrame(rows, columns=["resource", "used", "budget"]), source
 
@@ -66,8 +64,10 @@ def _rests_on(sources: Mapping[tuple[str, str], str], quantity: str, device: str
     if quantity == "energy_mj":
         return "predicted: latency × power"
     what, of = ("subnets", "") if quantity == "accuracy" else ("designs", device)
-    text = f"predicted from {sources.get((quantity, of), 'stored')} {what}"
-    return f"{text}; no board was measured" if quantity == "power_w" else text
+    source = sources.get((quantity, of), "stored")
+    text = f"predicted from {source} {what}"
+    unsure = quantity == "power_w" and source != "measured"
+    return f"{text}; no board was measured" if unsure else text
 
 
 def _count(number: int, what: str) -> str:

@@ -246,6 +246,7 @@ def page_command(
     raise typer.Exit(serve(study, port, browser))
 
 
+app.command()(verbs.record)
 app.command()(rounds.improve)
 app.command()(cost)
 app.command()(verbs.implement)

@@ -156,7 +156,8 @@ def meanwhile(need: Plan, able: Loader, burst: np.ndarray, rest: np.ndarray, run
     late = able.own + able.following - running - more * (1 - 1 / np.maximum(need.runs, 1))
     late = np.where(need.runs > 1, np.clip(late, 0, can - eager), 0)
     own = np.maximum(0, able.own - running)
-    return Loads(rest, eager, late, can - eager, own, burst, able.calm)
+    tiles = (need.tiles - 1) * need.whole
+    return Loads(rest, tiles, eager, late, can - eager, own, burst, able.calm)
 
 
 def between(need: Plan, able: Loader, tail: Tail, lead: np.ndarray,

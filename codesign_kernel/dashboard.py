@@ -157,7 +157,8 @@ class Dashboard:
     def _open(self, name: str) -> None:
         """Show a device: its designs, the ranges of its limits, and the design suggested."""
         cloud = self.clouds[name]
-        self.picture = Picture(live.chart(cloud))
+        power = self.sources.get(("power_w", name), "stored")
+        self.picture = Picture(live.chart(cloud, power))
         self.picture.on_msg(lambda _, point, __: self._click(int(point["n"])))
         old, self.holder.children = self.holder.children, (self.picture,)
         for widget in old:
@@ -241,9 +242,7 @@ class Dashboard:
         self.row = tabulate(self.study.space, self.cloud.device, some).iloc[0]
         self.picture.set(chosen=live.mark(self.row))
         worst = self.cloud.values.iloc[index]
-        self.about.value = card.describe(
-            self.row, worst, self.design, self.cloud.device, self.sources
-        )
+        self.about.value = card.describe(self.study, self.row, worst, self.design)
         self._say_why()
         if self.exporting is None:
             self.outcome.value = ""
@@ -261,7 +260,7 @@ class Dashboard:
     def _charts(self) -> list[charts.alt.Chart | charts.alt.LayerChart]:
         table = self.study.layers(self.design)
         return [
-            charts.resources(*card.resources(self.design, self.cloud.device), width="container"),
+            charts.resources(*card.resources(self.study, self.design), width="container"),
             charts.architecture(table, width="container"),
             charts.layers(table, width="container"),
         ]

@@ -249,7 +249,10 @@ def tabulate(space: SearchSpace, device: Device, designs: Designs) -> pd.DataFra
         # The interval is calibrated, the mean is not: it may fall outside by a rounding error.
         frame[f"{quantity}_low"] = np.minimum(low[:, i], designs.means[:, i])
         frame[f"{quantity}_high"] = np.maximum(high[:, i], designs.means[:, i])
-    for end in ("", "_low", "_high"):
-        frame[f"energy_mj{end}"] = frame[f"latency_ms{end}"] * frame[f"power_w{end}"]
+    # What is not known of latency and of power is taken as independent.
+    frame["energy_mj"] = frame["latency_ms"] * frame["power_w"]
+    for end, sign in (("_low", -1), ("_high", 1)):
+        parts = (np.log(frame[name + end] / frame[name]) for name in QUANTITIES[1:])
+        frame[f"energy_mj{end}"] = frame["energy_mj"] * np.exp(sign * np.hypot(*parts))
     need = cost.resources(designs.accelerators, device)
     return frame.assign(dsp=need.dsp, bram=need.bram, lut=need.lut)

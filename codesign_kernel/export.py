@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from . import __version__, quantize, routed
+from . import __version__, engines, quantize, routed
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
@@ -87,7 +87,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         with replacing(folder / PROGRAM) as temporary:
             temporary.write_bytes(program.image)
     hardware = study.measured(design)
-    known, source = routed.known(design.accelerator, device)
+    known, source = engines.known(study, design.accelerator, device)
     content: dict[str, Any] = {
         "design": str(design),
         "id": design.id,

@@ -24,7 +24,7 @@ from . import pareto
 from .constraints import Constraints
 from .evolve import survivors
 from .explore import SIGNS, Designs
-from .predict import COVERAGE, Predictors, accuracy_features, hardware_features
+from .predict import COVERAGE, Predictors, accuracy_features
 from .quantities import QUANTITIES
 from .store import Key
 from .workload import layers_of
@@ -175,10 +175,10 @@ def weighed(
 def believed(predictors: Predictors, pools: Sequence[Designs], index: int) -> Predictors:
     """Return predictors that have seen a design turn out as they predict it."""
     (designs,) = _part(pools, np.array([index]))
-    name, chip = designs.device, predictors.devices[designs.device]
+    name = designs.device
     layers = layers_of(predictors.space, designs.genomes)
     X = accuracy_features(predictors.space, designs.genomes, layers)[0]
-    inputs, _ = hardware_features(layers, designs.accelerators, chip, name in predictors.measured)
+    inputs = predictors.inputs(layers, designs.accelerators, name)
     more = {(q, name): predictors.hardware[q, name].believing(inputs[q]) for q in QUANTITIES[1:]}
     accuracy = predictors.accuracy.believing(X)
     return replace(predictors, accuracy=accuracy, hardware=predictors.hardware | more)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, choice
 from .rtl.shape import FRACTION, MULTIPLIER_BITS, SHIFT_BITS
 from .workload import Layers
 
@@ -40,6 +40,7 @@ class IntegerLayer:
                 f"the kernel of a layer is {kernel} x {wide}, but must be 1 x 1, 3 x 3, 5 x 5 or "
                 "7 x 7."
             )
+        choice("stride of a layer", self.stride, (1, 2))
         if self.residual and (self.stride != 1 or filters != channels or self.pooled):
             raise InputError(
                 f"a residual layer of stride {self.stride} has {channels} channels and {filters} "

@@ -109,9 +109,12 @@ def mark(row: pd.Series) -> dict[str, float]:
     return {name: float(row[name]) for name in _MARK}
 
 
-def chart(cloud: Cloud) -> alt.LayerChart:
-    """Return the picture. Its params: a bound each, under the names of `Constraints`; `front`, see
-    `Cloud.flags`; `chosen`, see `mark`. A point's datum has its number, `n`, in `Cloud.points`."""
+def chart(cloud: Cloud, power_from: str) -> alt.LayerChart:
+    """Return the picture; `power_from` says what power is predicted from.
+
+    Its params: a bound each, under the names of `Constraints`; `front`, see `Cloud.flags`;
+    `chosen`, see `mark`. A point's datum has its number, `n`, in `Cloud.points`.
+    """
     worst = [f"{name}_worst" for name in QUANTITIES]
     rows = cloud.values.iloc[cloud.points].rename(columns=dict(zip(QUANTITIES, worst, strict=True)))
     rows = rows.assign(n=np.arange(len(cloud.points)))
@@ -125,7 +128,7 @@ def chart(cloud: Cloud) -> alt.LayerChart:
     legend = alt.Legend(orient="top", gradientLength=200, gradientThickness=10, titleLimit=320,
                         format=".3~r", tickCount=3)  # fmt: skip
     ends = [float(rows["power_w"].min()), float(rows["power_w"].max())]
-    power = alt.Color("power_w:Q", title="Power (W), predicted from modelled power",
+    power = alt.Color("power_w:Q", title=f"{TITLES['power_w']}, predicted from {power_from} power",
                       scale=power_scale(ends), legend=legend)  # fmt: skip
     on_front = "front[datum.n] === '1'"
     blocks = (alt.Tooltip("dsp:Q", title="DSP (blocks)"),

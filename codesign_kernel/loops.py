@@ -1,6 +1,7 @@
 """Layers on the engine: how often its loops turn, and what crosses the memory port.
 
-All here is exact; when things happen is in `cycles.py`. Inside both, the layers are the first axis
+What is said of one tile is the mean of a layer's; sums are exact. When things happen is in
+`cycles.py`. Inside both, the layers are the first axis
 of each array, REAL, and what belongs to the accelerator broadcasts against the others.
 """
 
@@ -90,12 +91,12 @@ class Work(NamedTuple):
     steps: np.ndarray  # of one output pixel
     words: np.ndarray  # of weights in a group
     tiles: np.ndarray  # 0 where there is no layer
-    pixels: np.ndarray  # of one lane in a tile
+    pixels: np.ndarray  # of one lane in a tile, in the mean: the last one may be shorter
     rows: np.ndarray  # of them
     planes: np.ndarray  # of the input map
     chunk: np.ndarray  # pixels of one plane that are loaded at a time
     first: np.ndarray  # pixels of the input map that the first output row must have
-    whole: np.ndarray  # pixels of the input map in a tile
+    whole: np.ndarray  # pixels of the input map in a tile, in the mean
     fits: np.ndarray  # whether the buffers hold a filter group, and the rows under a kernel
 
     @property
@@ -139,6 +140,8 @@ def turns(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
     there = one.filters > 0
     before = previous(there, one.height * one.width, 1)
     pooled = there & (one.in_height * one.in_width == 1) & (before > 1)
+    if one.pools is not None:
+        pooled &= one.pools > 0
     down, height, width = one.kernel, one.in_height, np.maximum(one.in_width, 1)
     pad, taps, wide = np.floor(one.kernel / 2), one.taps, one.taps
     if pooled.any():
@@ -153,12 +156,22 @@ def turns(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
     room = np.floor(lanes.strip / np.maximum(np.ceil(planes / lanes.banks) * width, 1))
     most = np.floor((room - down) / one.stride) + 1
     strip = np.clip(most, 1, np.maximum(np.ceil(one.height / acc.pv), 1))
-    tiles = np.maximum(np.ceil(one.height / (strip * acc.pv)), 1)
-    rows = np.ceil(np.ceil(one.height / tiles) / acc.pv)
-    step = rows * one.stride
-    whole = np.minimum(height, acc.pv * step - one.stride + down - pad)
-    whole = np.maximum(whole, 1) * width
+    parts = np.maximum(np.ceil(one.height / (strip * acc.pv)), 1)
+    each = np.maximum(np.ceil(one.height / parts), 1)  # rows of a tile, but for the last one
+    full = np.floor(one.height / each)
+    rest = one.height - full * each
+    tiles = np.maximum(full + (rest > 0), 1)
+    high = np.ceil(each / acc.pv)
+    rows = (full * high + np.ceil(rest / acc.pv)) / tiles
+    step = high * one.stride
+    reach = acc.pv * step - one.stride + down  # rows that a tile reads, but for the map's ends
+    top = (tiles - 1) * each * one.stride - pad  # of the last tile; of that before:
+    above = np.minimum(height - top + each * one.stride, reach) + np.maximum(tiles - 3, 0) * reach
+    ends = np.minimum(height, reach - pad) + np.minimum(height - top, reach)
+    whole = np.where(tiles > 1, ends + (tiles > 2) * above, np.minimum(height, reach - pad))
+    whole = np.maximum(whole / tiles, 1) * width
     chunk = np.maximum(1, np.floor(BURST / width)) * width
+    whole = whole + (whole - np.floor(whole / chunk) * chunk == 1)  # no command is of one beat
     need = np.maximum(0, down - pad + (acc.pv - 1) * step) * width
     words = depth * wide
     return Work(
@@ -202,9 +215,21 @@ def beats_moved(
     return weights, maps
 
 
+def regular(layers: Layers) -> np.ndarray:
+    """Whether each layer is one that the engine has a mode for, boolean (..., layers): a square
+    kernel of 1, 3, 5 or 7, stride 1 or 2, and maps that are padded by K // 2 on each side."""
+    stride = np.maximum(layers.stride, 1)
+    sides = ((layers.in_height, layers.height), (layers.in_width, layers.width))
+    found = (layers.kernel % 2 == 1) & (layers.kernel <= 7) & (stride <= 2)
+    found &= layers.taps == layers.kernel**2
+    for inside, out in sides:
+        found &= -(-inside // stride) == out
+    return np.asarray(found | (layers.filters == 0))
+
+
 def runs(layers: Layers, acc: Accelerator | Accelerators, port: Port) -> np.ndarray:
     """Whether the engine can run each layer, boolean (..., layers): its compiler refuses others."""
-    return np.asarray(work(layers, acc, port).fits | (layers.filters == 0))
+    return np.asarray(regular(layers) & (work(layers, acc, port).fits | (layers.filters == 0)))
 
 
 def traffic(

@@ -13,24 +13,26 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import cycles, routed
+from . import cycles, engines, record, routed
 from .accelerator import Accelerator, Accelerators, Device
 from .constraints import Constraints
 from .design import Design
-from .errors import InputError
+from .errors import InputError, choice
 from .explore import usable
 from .files import read_json
 from .meters import (
     CLOSED_FORM,
-    MODELLED,
     SIMULATION,
     Accuracy,
     Closed,
     Meter,
     Simulated,
+    recorded,
     supernet_method,
 )
 from .predict import (
+    RECORDED,
+    SIMULATED,
     Predictors,
     accuracy_features,
     accuracy_surrogate,
@@ -46,6 +48,7 @@ from .study import LEAST, Study
 from .workload import layers_of, totals
 
 STRATA = 10
+MEASURED = (*QUANTITIES, "energy_mj", "cycles", "flips", *routed.FIGURES)  # that a meter may give
 CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
 
 
@@ -114,12 +117,20 @@ def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
     pending = [key for key in keys if key not in done]
     if not pending:
         return 0
+    for key in pending:  # what could not be read again is not stored
+        study.space.encode(Architecture.parse(key[0]))
+        if key[2]:
+            study.device(key[2])
     with study.store.writing() as connection:
         for key in tqdm(pending, desc=label, unit="design"):
             began = time.perf_counter()
             values = meter.measure(key)
             seconds = time.perf_counter() - began
-            sources = {name: "modelled" if name in MODELLED else meter.source for name in values}
+            for name in values:
+                choice("quantity that a meter measures", name, MEASURED)
+            sources = dict.fromkeys(values, meter.source) | {
+                name: "modelled" for name in meter.modelled if name in values
+            }
             study.store.add(connection, key, values, meter.method, sources, seconds)
     return len(pending)
 
@@ -145,8 +156,9 @@ def measure_all(
 def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     """Return the study's rows of a quantity on a device. Raises InputError if under ten.
 
-    They are all of one method: a measured one goes before a modelled one, then the one stored
-    last. Rows of another supernet or closed form than the present one do not count.
+    They are all of one method: a recorded one goes before a simulated one, that before a modelled
+    one, then the one stored last. Rows of another supernet or closed form than the present one do
+    not count.
     """
     frame: pd.DataFrame = study.store.rows()
     if quantity not in frame:
@@ -166,7 +178,8 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
         )
     last = {each: i for i, each in enumerate(origins)}
     enough = [each for each, size in sizes.items() if size >= LEAST]
-    source, method = max(enough, key=lambda each: (each[1] != CLOSED_FORM, last[each]))
+    rank = {each: (recorded(each[1]), each[1] != CLOSED_FORM, last[each]) for each in enough}
+    source, method = max(enough, key=rank.__getitem__)
     chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
     return chosen.reset_index(drop=True)
 
@@ -188,14 +201,16 @@ def inputs(
         return accuracy_features(study.space, genomes)
     acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
     layers = layers_of(study.space, genomes)
-    chip, measured = study.devices[device], _measured(frame)
-    X, names = hardware_features(layers, acc, chip, measured)
+    measured = [quantity] if _basis(frame) else []
+    own = engines.clocks(study, device)
+    X, names = hardware_features(layers, acc, study.devices[device], measured, clocks=own)
     return X[quantity], names
 
 
-def _measured(frame: pd.DataFrame) -> bool:
-    """Whether rows of `rows` are more than the closed form."""
-    return bool(frame["method"].iloc[0] != CLOSED_FORM)
+def _basis(frame: pd.DataFrame) -> str:
+    """What rows of `rows` rest on, if it is more than the closed form: see `Predictors`."""
+    method = frame["method"].iloc[0]
+    return "" if method == CLOSED_FORM else RECORDED if recorded(method) else SIMULATED
 
 
 def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
@@ -212,8 +227,9 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
         model.fit(X, frame[quantity].to_numpy(dtype=np.float64))
         if device:
             predictors.hardware[quantity, device] = model
-            if _measured(frame):
-                predictors.measured.add(device)
+            if basis := _basis(frame):
+                predictors.basis[quantity, device] = basis
+            predictors.clocks[device] = engines.clocks(study, device)
     return predictors, frames
 
 
@@ -301,6 +317,7 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
             )
             for _, row in stored.loc[[(*key, meter.method)]].iterrows():
                 found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}
+        found |= {q: (value, "measured") for q, value in record.values(study, design).items()}
         for quantity in QUANTITIES:
             row = predicted.iloc[i]
             value, source = found[quantity]

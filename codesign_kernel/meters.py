@@ -26,9 +26,14 @@ from .workload import layers_of
 if TYPE_CHECKING:
     from .quantize import Quantized
 
-CLOSED_FORM = "closed form 5"
+CLOSED_FORM = "closed form 6"
 SIMULATION = "simulation, place and route 2"
-MODELLED = ("power_w", "energy_mj")  # whatever is measured: no board was
+RECORDED = "recorded: "  # and who measured it, of rows from a table of one's own
+
+
+def recorded(method: str) -> bool:
+    """Whether rows of this method come from a table of one's own."""
+    return method.startswith(RECORDED)
 
 
 class Meter(Protocol):
@@ -36,7 +41,11 @@ class Meter(Protocol):
 
     @property
     def source(self) -> str:
-        """The word a person sees, measured or modelled; what is in MODELLED is modelled anyway."""
+        """The word a person sees, measured or modelled."""
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """Quantities that are modelled even so."""
 
     @property
     def method(self) -> str:
@@ -52,6 +61,7 @@ class Closed:
 
     study: Study
     source: str = "modelled"
+    modelled: tuple[str, ...] = ()
     method: str = CLOSED_FORM
 
     def measure(self, key: Key) -> dict[str, float]:
@@ -70,6 +80,7 @@ class Accuracy:
     """Accuracy of subnets with the supernet's weights, on the validation images."""
 
     source = "measured"
+    modelled = ()
 
     def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
         from . import datasets, train  # torch is loaded only where networks run
@@ -105,6 +116,7 @@ class Simulated:
     on these."""
 
     source = "measured"
+    modelled = ("power_w", "energy_mj")  # no board was measured
     method = SIMULATION
 
     def __init__(self, accuracy: Accuracy, study: Study) -> None:

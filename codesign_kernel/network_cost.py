@@ -13,7 +13,9 @@ from . import parts, routed
 from .accelerator import Accelerator, Accelerators, Device, load_device
 from .cycles import Port, cycles, runs, traffic
 from .errors import InputError
+from .loops import regular
 from .networks import Network, load_network, shipped
+from .rtl.shape import Shape
 from .simulate import CAUSES
 from .workload import Layers
 
@@ -109,6 +111,7 @@ def predicted(read: Network, acc: Accelerator, device: Device) -> parts.Whole | 
     if heavy:
         return f"it has operators that are not costed ({', '.join(heavy)})."
     try:
+        Shape(acc, device.port_bits)
         return parts.whole(parts.load(), read.layers, acc, device)
     except InputError as error:
         return str(error)
@@ -204,14 +207,22 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
         f"{used:,} of {most:,} {name}"
         for name, (used, most) in closed_form.shares(acc, device).items()
     ]
-    verdict = "fits" if _fits(acc, device) else "DOES NOT FIT"
-    print(f"The accelerator {verdict} the device: {', '.join(need)}.")
-    short = table.loc[~table["runs"], "layer"]
-    if len(short):
-        print(
-            f"Its buffers are too small for {len(short)} of {len(table)} layers "
-            f"({short.iloc[0]}{', ...' * (len(short) > 1)}): costed as if they were not."
-        )
+    if _fits(acc, device):
+        print(f"The accelerator fits the device: {', '.join(need)}.")
+    else:
+        why = closed_form.short_of(acc, device)
+        print(f"The accelerator DOES NOT FIT the device: {why}. It would take {', '.join(need)}.")
+    known = regular(read.layers)
+    for off, why, if_not in (
+        (~known, "It has no mode for", "it had"),
+        (~table["runs"].to_numpy() & known, "Its buffers are too small for", "they were not"),
+    ):
+        short = table.loc[off, "layer"]
+        if len(short):
+            print(
+                f"{why} {len(short)} of {len(table)} layers "
+                f"({short.iloc[0]}{', ...' * (len(short) > 1)}): costed as if {if_not}."
+            )
     if read.left_out:
         print(f"Not costed: {', '.join(read.left_out)}.")
 

@@ -5,10 +5,10 @@ two in which SCALE-Sim publishes its topologies, convolutions and matrix product
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from math import prod
+from math import isqrt, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,10 +20,8 @@ from .workload import Layers
 if TYPE_CHECKING:
     import onnx
 
-COLUMNS = (
-    "layer", "in_height", "in_width", "kernel_height", "kernel_width", "channels", "filters",
-    "groups", "stride", "height", "width",
-)  # fmt: skip
+COLUMNS = ("layer", "in_height", "in_width", "kernel_height", "kernel_width", "channels", "filters",
+           "groups", "stride", "height", "width")  # fmt: skip
 SCALE_SIM = ("IFMAP Height", "IFMAP Width", "Filter Height", "Filter Width", "Channels",
              "Num Filter", "Strides")  # fmt: skip
 # Far beyond any network, and so small that products of cycles and bytes fit in 64 bits.
@@ -31,6 +29,9 @@ MOST, MOST_MACS, MOST_ELEMENTS = 1_000_000, 10**14, 10**10
 # Operators that multiply by weights, and which input holds these.
 CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3}
 PRODUCTS = {"Gemm": 1, "MatMul": 1, "MatMulInteger": 1, "QLinearMatMul": 3}
+POOLING = {"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool"}
+RESHAPING = {"Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "QuantizeLinear",
+             "DequantizeLinear"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class _Row(NamedTuple):
     kernel_width: int
     stride: int = 1
     repeat: int = 1
+    pools: int = 1  # where it is of one pixel: it may take the mean of the map before it
 
 
 def shipped() -> tuple[str, ...]:
@@ -79,8 +81,7 @@ def read_topology(path: Path) -> Network:
     """Read a table of layers: the program's own, or a SCALE-Sim topology as it is published.
 
     SCALE-Sim states maps with their padding. Lines that start with #, empty lines, lines with
-    nothing but a name, and columns beyond those known (batch, sparsity) are passed over. Raises
-    InputError.
+    nothing but a name, and columns beyond those known are passed over. Raises InputError.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -97,14 +98,15 @@ def read_topology(path: Path) -> Network:
         raise InputError(f"{path} is empty, but must hold a table of layers.")
     (_, head), *body = table
     parse, fields = _layout(path, head)
-    rows = []
+    rows: list[_Row] = []
     for where, cells in body:
         if any(cells[1:]):
             numbers = [
                 _whole(f"{field} in {where}", cells[i] if i < len(cells) else "")
                 for i, field in enumerate(fields, start=1)
             ]
-            rows.append(_checked(where, parse(where, _name(cells[0]), numbers)))
+            row = _checked(where, parse(where, _name(cells[0]), numbers))
+            rows.append(row._replace(pools=_may_pool(row, rows)) if parse is _scale_sim else row)
     return Network(path.stem, _layers(path, rows), ("pooling", "additions", "activations"))
 
 
@@ -112,7 +114,7 @@ _Parse = Callable[[str, str, list[int]], _Row]
 
 
 def _layout(path: Path, head: list[str]) -> tuple[_Parse, Sequence[str]]:
-    """Return how to read a row of a table with this header, and the fields after the name."""
+    """Return how to read a row of such a table, and the fields after the name."""
     words = [word.lower() for word in head]
     if tuple(words[: len(COLUMNS)]) == COLUMNS:
         return _own, COLUMNS[1:]
@@ -127,17 +129,25 @@ def _layout(path: Path, head: list[str]) -> tuple[_Parse, Sequence[str]]:
     )
 
 
+def _may_pool(row: _Row, before: list[_Row]) -> int:
+    """Whether a layer of one pixel takes the mean of the map before it, which SCALE-Sim does not
+    say: not if it has as many times the channels as a square has pixels."""
+    made = before[-1].filters * before[-1].repeat if before else row.channels
+    times, rest = divmod(row.channels, made)
+    return int(rest > 0 or times == 1 or isqrt(times) ** 2 != times)
+
+
 def _own(where: str, name: str, numbers: list[int]) -> _Row:
     in_height, in_width, kernel, wide, channels, filters, groups, stride, height, width = numbers
     _divides(where, groups, channels, filters)
-    return _Row(name, filters // groups, channels // groups, in_height, in_width, height, width,
-                kernel, wide, stride, groups)  # fmt: skip
+    sides = in_height, in_width, height, width, kernel, wide
+    return _Row(name, filters // groups, channels // groups, *sides, stride, groups)
 
 
 def _gemm(where: str, name: str, numbers: list[int]) -> _Row:
     """M rows of K numbers times a matrix (K, N): a 1 x 1 convolution of M pixels."""
     rows, filters, channels = numbers
-    return _Row(name, filters, channels, rows, 1, rows, 1, 1, 1)
+    return _Row(name, filters, channels, rows, 1, rows, 1, 1, 1, pools=0)
 
 
 def _scale_sim(where: str, name: str, numbers: list[int]) -> _Row:
@@ -152,8 +162,8 @@ def _scale_sim(where: str, name: str, numbers: list[int]) -> _Row:
     if kernel == 1 and wide == in_width and repeat == 1:
         # That is how it writes matrix products, such as fully connected layers.
         return _gemm(where, name, [height, filters, channels * wide])
-    return _Row(name, filters, channels // repeat, in_height, in_width, height, width, kernel, wide,
-                stride, repeat)  # fmt: skip
+    sides = in_height, in_width, height, width, kernel, wide
+    return _Row(name, filters, channels // repeat, *sides, stride, repeat)
 
 
 def read_onnx(path: Path) -> Network:
@@ -186,21 +196,35 @@ def read_onnx(path: Path) -> Network:
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
             shapes[value.name] = [side.dim_value for side in value.type.tensor_type.shape.dim]
+    makers = {out: node for node in graph.node for out in node.output}
     rows: list[_Row] = []
     left_out: Counter[str] = Counter()
     for node in graph.node:
         kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
         where = f"{kind} {shown(_name(node.name or _output(node)))} of {path}"
-        if all(name in weights for name in node.input if name):
+        nested = any(each.HasField("g") or each.graphs for each in node.attribute)  # such as of If
+        if all(name in weights for name in node.input if name) and not nested:
             weights.update(node.output)  # such as weights that are stored as a Constant, or int8
         elif kind in CONVOLUTIONS:
             rows.append(_checked(where, _convolution(where, node, shapes)))
         elif kind in PRODUCTS and {_input(node, 0), _input(node, PRODUCTS[kind])} & weights:
-            rows.append(_checked(where, _product(where, node, shapes, weights)))
+            row = _checked(where, _product(where, node, shapes, weights))
+            rows.append(row._replace(pools=int(_pooled(node, makers, shapes))))
         else:
             left_out[f"{kind} without weights" if kind in PRODUCTS else kind] += 1
     out = tuple(sorted(f"{_name(kind)} ×{count}" for kind, count in left_out.items()))
     return Network(path.stem, _layers(path, rows), out)
+
+
+def _pooled(
+    node: "onnx.NodeProto", makers: Mapping[str, "onnx.NodeProto"], shapes: dict[str, list[int]]
+) -> bool:
+    """Whether what an operator multiplies is the mean of a whole map, but for its shape."""
+    return any(
+        (each.op_type in POOLING and set(shapes.get(each.output[0], [])[2:]) <= {1})
+        or (each.op_type in RESHAPING and _pooled(each, makers, shapes))
+        for each in (makers[name] for name in node.input if name in makers)
+    )
 
 
 def _convolution(where: str, node: "onnx.NodeProto", shapes: dict[str, list[int]]) -> _Row:
@@ -224,8 +248,8 @@ def _convolution(where: str, node: "onnx.NodeProto", shapes: dict[str, list[int]
     # Along one axis only: a map of one row.
     sides = ([1] * (4 - len(weight)) + shape[2:] for shape in (x, y, weight))
     (in_height, in_width), (height, width), (kernel, wide) = sides
-    return _Row(_name(node.name or _output(node)), weight[0] // groups, weight[1], in_height,
-                in_width, height, width, kernel, wide, stride, groups)  # fmt: skip
+    name, lengths = _name(node.name or _output(node)), (in_height, in_width, height, width)
+    return _Row(name, weight[0] // groups, weight[1], *lengths, kernel, wide, stride, groups)
 
 
 def _product(
@@ -274,16 +298,14 @@ def _divides(where: str, groups: int, channels: int, filters: int) -> None:
 
 
 def _whole(field: str, cell: str) -> int:
-    plain = cell.isascii() and cell.isdecimal() and len(cell) < 20
-    if not plain or not 1 <= int(cell) <= MOST:
+    if not (cell.isascii() and cell.isdecimal() and len(cell) < 20) or not 1 <= int(cell) <= MOST:
         raise InputError(f"{field} is {shown(cell)}, but must be a whole number from 1 to {MOST}.")
     return int(cell)
 
 
 def _name(text: str | bytes) -> str:
     """Cut a name for the terminal: printable, and the end of it where it is long."""
-    if isinstance(text, bytes):  # what protobuf gives for a name that is not in UTF-8
-        text = text.decode(errors="replace")
+    text = text.decode(errors="replace") if isinstance(text, bytes) else text  # as protobuf may
     plain = "".join(letter if letter.isprintable() else "?" for letter in text)
     return plain if len(plain) <= 40 else f"…{plain[-39:]}"
 
@@ -292,11 +314,10 @@ def _checked(where: str, row: _Row) -> _Row:
     """Return the row if it is of a size that can be counted. Raises InputError."""
     weights = row.filters * row.channels * row.kernel * row.kernel_width * row.repeat
     pixels = row.height * row.width
-    integer(f"number of weights of {where}", weights, 1, MOST_ELEMENTS)
     inputs = row.channels * row.in_height * row.in_width * row.repeat
+    integer(f"number of weights of {where}", weights, 1, MOST_ELEMENTS)
     integer(f"input elements of {where}", inputs, 1, MOST_ELEMENTS)
-    outputs = row.filters * pixels * row.repeat
-    integer(f"output elements of {where}", outputs, 1, MOST_ELEMENTS)
+    integer(f"output elements of {where}", row.filters * pixels * row.repeat, 1, MOST_ELEMENTS)
     integer(f"multiply-accumulates of {where}", weights * pixels, 1, MOST_MACS)
     return row
 

@@ -29,6 +29,7 @@ from .accelerator import Accelerator, Accelerators, Device
 from .cycles import Port, cycles, runs
 from .errors import InputError, number
 from .files import read_arrays
+from .loops import regular
 from .workload import Layers
 
 if TYPE_CHECKING:
@@ -110,8 +111,13 @@ class Parts:
         wide = layers.kernel if layers.kernel_width is None else layers.kernel_width
         if (np.asarray(layers.repeat) > 1).any() or (wide != layers.kernel).any():
             raise InputError("it has grouped or oblong convolutions, and none such was measured.")
+        if not (known := regular(layers)).all():
+            raise InputError(
+                f"the engine has no mode for {layers.names[int(known.argmin())]}: kernels are "
+                "1, 3, 5 or 7 wide, strides 1 or 2, and maps are padded by K // 2 on each side."
+            )
         if not runs(layers, acc, port).all():
-            raise InputError("the engine cannot run all of its layers.")
+            raise InputError("the engine's buffers are too small for some of its layers.")
         return self.total(layer_features(layers, acc, port)[0], coverage)
 
     def total(self, inputs: np.ndarray, coverage: float = COVERAGE) -> Interval:

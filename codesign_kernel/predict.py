@@ -10,7 +10,7 @@ modelled, and how far off that may be is in the interval.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # scikit-learn takes 85 MB and 1.2 s: who only reads predicti
     from .surrogate import Surrogate
 
 COVERAGE = 0.9
+SIMULATED, RECORDED = "simulated", "recorded"
 _ENGINE = Accelerator(8, 8, 1, 16, 16)  # to predict something with
 
 
@@ -53,26 +54,29 @@ def accuracy_features(
 
 
 def hardware_features(
-    layers: Layers, acc: Accelerators, device: Device, measured: bool,
+    layers: Layers, acc: Accelerators, device: Device, measured: Collection[str],
     which: np.ndarray | slice = slice(None), busy: np.ndarray | None = None,
+    clocks: Mapping[str, float] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:  # fmt: skip
     """Return what latency and power are predicted from, (n, f) each, and the names of the columns.
 
     Accelerator i of `acc` runs network `which[i]` of the layers, fields (networks, layers), the
     multipliers being `busy`, (n,) cycles, if that is known. Column 0 is the analytic prior, in the
-    quantity's unit: the closed form if the quantities were `measured`, at the clock that the engine
-    reached if it was placed and routed, else a roofline. Then the
-    accelerator, and base-2 logarithms of totals of the network: MACs, weights, feature maps, and
-    what the ends of lanes waste when filters, channels or pixels do not fill them.
+    quantity's unit: of the `measured` ones the closed form, at the clock that the engine reached if
+    that is known (see `routed.clocks`), of the others a roofline. Then the accelerator, and base-2
+    logarithms of totals of the network: MACs, weights, feature maps, and what the ends of lanes
+    waste when filters, channels or pixels do not fill them.
     """
+    priors: dict[str, np.ndarray] = {}
     if measured:
-        known = routed.clocks(acc, device)
+        known = routed.clocks(acc, device, clocks)
         clock = np.where(np.isnan(known), cost.clock_mhz(acc, device), known)
         figures = cost.figures(layers[which], acc, device, clock=clock)
         priors = {"latency_ms": figures.latency_ms, "power_w": figures.power_w}
-    else:
-        latency = cost.roofline_ms(layers, acc, device, which)
-        priors = {"latency_ms": latency, "power_w": cost.simple_w(acc, device)}
+    if "latency_ms" not in measured:
+        priors["latency_ms"] = cost.roofline_ms(layers, acc, device, which)
+    if "power_w" not in measured:
+        priors["power_w"] = cost.simple_w(acc, device)
     if busy is None:
         busy, _ = outline(layers, acc, Port.of(device), which)
     columns, names = acc.features()
@@ -88,13 +92,18 @@ def hardware_features(
 @dataclass
 class Predictors:
     """The fitted Gaussian processes of a study. Keys of `hardware`: (quantity, device name).
-    `measured`: devices whose hardware figures rest on simulation, and place and route."""
+
+    `basis` says by the same keys what they rest on, SIMULATED or RECORDED, if on more than the
+    closed form; `clocks`, by device and the engine's text, which clock in MHz engines reached that
+    were measured for the study.
+    """
 
     space: SearchSpace
     devices: Mapping[str, Device]
     accuracy: Surrogate
     hardware: dict[tuple[str, str], Surrogate] = field(default_factory=dict)
-    measured: set[str] = field(default_factory=set)
+    basis: dict[tuple[str, str], str] = field(default_factory=dict)
+    clocks: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return arrays and a JSON-able description from which `from_arrays` restores self."""
@@ -105,7 +114,8 @@ class Predictors:
         for name, model in fitted.items():
             parts, about[name] = model.to_arrays()
             arrays |= {f"{name}/{part}": array for part, array in parts.items()}
-        about |= {"measured": sorted(self.measured), "features": self._features()}
+        basis = {f"{q}@{device}": kind for (q, device), kind in self.basis.items()}
+        about |= {"basis": basis, "clocks": self.clocks, "features": self._features()}
         return arrays, about
 
     @classmethod
@@ -123,8 +133,13 @@ class Predictors:
             return Surrogate.from_arrays(parts, about[name])
 
         hardware = {(q, d): model(f"{q}@{d}") for d in devices for q in QUANTITIES[1:]}
-        measured = {device for device in devices if device in about["measured"]}
-        found = cls(space, devices, model("accuracy"), hardware, measured)
+        basis = {key: str(about["basis"][at]) for key in hardware if (at := "@".join(key)) in
+                 about["basis"]}  # fmt: skip
+        clocks = {
+            str(device): {str(engine): float(clock) for engine, clock in known.items()}
+            for device, known in about["clocks"].items()
+        }
+        found = cls(space, devices, model("accuracy"), hardware, basis, clocks)
         if about["features"] != found._features():
             raise ValueError("they were fitted to other features.")
         genome, engine = space.extremes()[0][None], Accelerators.of([_ENGINE])
@@ -138,8 +153,17 @@ class Predictors:
         names = accuracy_features(self.space, genome)[1]
         for device in self.devices.values():
             layers = layers_of(self.space, genome)
-            names = names + hardware_features(layers, engine, device, measured=False)[1]
+            names = names + hardware_features(layers, engine, device, ())[1]
         return names
+
+    def inputs(
+        self, layers: Layers, acc: Accelerators, device: str,
+        which: np.ndarray | slice = slice(None), busy: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:  # fmt: skip
+        """Return what latency and power of designs are predicted from: see `hardware_features`."""
+        measured = {q for q in QUANTITIES[1:] if (q, device) in self.basis}
+        asked = layers, acc, self.devices[device], measured, which, busy, self.clocks.get(device)
+        return hardware_features(*asked)[0]
 
     def runs(self, genomes: Genomes, acc: Accelerators, device: str) -> np.ndarray:
         """Whether the engine can run each of `n` designs, boolean (n,)."""
@@ -169,25 +193,26 @@ class Predictors:
         Accelerator i of `acc` runs genome `which[i]` of the genomes (a, genes): what belongs to the
         architecture is worked out once. `busy` as in `hardware_features`, `single` as in
         `Surrogate.estimate`; `layers` are those of the genomes, if they are known. The interval of
-        latency includes how far the clock of an engine that was not placed and routed is known,
-        that of power how far the coefficients of its model are.
+        latency includes how far the clock of an engine is known that was not placed and routed,
+        that of power how far the coefficients of its model are, unless power was measured.
         Raises InputError if the predictors are damaged: they predict no finite figure.
         """
         chip, layers = self.devices[device], layers or layers_of(self.space, genomes)
-        measured = device in self.measured
         features, _ = accuracy_features(self.space, genomes, layers)
         accuracy = [side[which] for side in self.accuracy.estimate(features, coverage, single)]
-        inputs, _ = hardware_features(layers, acc, chip, measured, which, busy)
+        inputs = self.inputs(layers, acc, device, which, busy)
         sides = [accuracy] + [
             self.hardware[quantity, device].estimate(inputs[quantity], coverage, single)
             for quantity in QUANTITIES[1:]
         ]
         means, low, high = (np.column_stack(side) for side in zip(*sides, strict=True))
         if coverage is not None and not own:
-            power = cost.figures(layers[which], acc, chip).power_within
-            known = measured & ~np.isnan(routed.clocks(acc, chip))
-            for i, factor in ((1, np.where(known, 1.0, chip.clock_within)), (2, power)):
-                _widen(low[:, i], high[:, i], factor, coverage)
+            known = ~np.isnan(routed.clocks(acc, chip, self.clocks.get(device)))
+            known &= ("latency_ms", device) in self.basis
+            _widen(low[:, 1], high[:, 1], np.where(known, 1.0, chip.clock_within), coverage)
+            if self.basis.get(("power_w", device)) != RECORDED:
+                power = cost.figures(layers[which], acc, chip).power_within
+                _widen(low[:, 2], high[:, 2], power, coverage)
         for values in (means, low, high):
             values[:, 0] = np.clip(values[:, 0], 0.0, 100.0)
         if not np.isfinite(means).all():

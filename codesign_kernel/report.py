@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import __version__, card, charts, routed
+from . import __version__, card, charts, engines
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
-from .quantities import TOLD, UNITS
+from .quantities import QUANTITIES, TOLD, UNITS
 from .study import Study
 
 _STYLE = """
@@ -46,8 +46,10 @@ def report(
     `Study.layers`; `measured` holds accuracies in %, by what was measured, and `hardware` is as of
     `Study.measured`."""
     device = study.device(design.device)
-    used, source = card.resources(design, device)
-    clock = routed.known(design.accelerator, device)[0]["clock_mhz"]
+    sources = study.sources()
+    latency, power = (sources[quantity, device.name] for quantity in QUANTITIES[1:])
+    used, source = card.resources(study, design)
+    clock = engines.known(study, design.accelerator, device)[0]["clock_mhz"]
     pictures = [
         charts.to_svg(chart)
         for chart in (charts.architecture(layers), charts.layers(layers),
@@ -74,9 +76,8 @@ def report(
 {acc.feature_kib} KiB of feature buffer. Clock: {clock:.1f} MHz, {source}.</p>
 <h2>Predicted</h2>
 <p>By Gaussian processes fitted to the study's designs; the interval is meant to hold 90 % of the
-time. Latency rests on {_latency_source(study, design.device)}; its interval includes what is not
-known of a clock before place and route. Power rests on a model, and its interval includes the
-uncertainty of the published coefficients: no board was measured.</p>
+time. Latency rests on {latency} designs; its interval includes what is not known of a clock
+before place and route. {_power_source(power)}</p>
 {_table(["Quantity", "Predicted", "90 %: from", "to", "Unit"], forecast)}
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
@@ -106,9 +107,13 @@ def _how_measured(hardware: dict[str, float]) -> str:
     return "Hardware figures of this design were not measured: <code>codesign verify</code> does."
 
 
-def _latency_source(study: Study, device: str) -> str:
-    kinds = {"measured": "measured designs, in simulation and by place and route"}
-    return kinds.get(study.sources()["latency_ms", device], "modelled designs")
+def _power_source(source: str) -> str:
+    if source == "measured":
+        return "Power rests on measured designs."
+    return (
+        "Power rests on a model, and its interval includes the uncertainty of the published "
+        "coefficients: no board was measured."
+    )
 
 
 def _number(value: object) -> str:

@@ -4,6 +4,7 @@ An engine's figures are those of seed 1: what `codesign implement` builds if no 
 The table has more seeds of some engines, which show how much a clock owes to luck.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -48,12 +49,13 @@ def engines(device: Device) -> list[Accelerator]:
     return sorted(found, key=lambda acc: (acc.pf * acc.pc * acc.pv, acc))
 
 
-def clocks(acc: Accelerators, device: Device) -> np.ndarray:
-    """Return the clocks in MHz, (n,), that engines reached on the device, NaN where the table has
-    none."""
+def clocks(acc: Accelerators, device: Device, own: Mapping[str, float] | None = None) -> np.ndarray:
+    """Return the clocks in MHz, (n,), that engines reached on the device: of `own`, by the engine's
+    text, or of the table, NaN where neither has it."""
     rows = _of(device)
+    reached = dict(zip(rows["accelerator"], rows["clock_mhz"], strict=True)) | dict(own or {})
     found = np.full(len(acc), np.nan)
-    for text, clock in zip(rows["accelerator"], rows["clock_mhz"], strict=True):
+    for text, clock in reached.items():
         one = Accelerator.parse(text)
         same = [getattr(acc, side.name) == getattr(one, side.name) for side in fields(one)]
         found[np.logical_and.reduce(same)] = clock

@@ -245,7 +245,7 @@ class Study:
         rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design))
                     & (rows["source"] == "measured")]  # fmt: skip
         kept = [name for name in ("cycles", "clock_mhz", "latency_ms") if name in rows]
-        return {name: float(rows[name].iloc[-1]) for name in kept if len(rows)}
+        return {name: float(x.iloc[-1]) for name in kept if len(x := rows[name].dropna())}
 
     def layers(self, design: Design) -> pd.DataFrame:
         """Return the design's layers as rows: loop bounds, MACs, and modelled: bytes moved over the

@@ -12,6 +12,7 @@ import pandas as pd
 import typer
 
 from . import explore, measure, meters, routed, synthesize
+from . import record as own
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
@@ -108,6 +109,21 @@ def profile(
         done = measure.measure_all(study, subnets, accuracy, simulated, closed)
         for what, meter, keys, new in done:
             print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
+
+
+def record(
+    table: Annotated[Path, typer.Argument(help="A CSV file: a row a design.", metavar="FILE.csv")],
+    by: Annotated[str, typer.Option(help="Who or what measured, such as a board's name.")],
+    study: StudyOption = HERE,
+) -> None:
+    """Take in measurements of your own, of a board or another tool, for `fit` to learn from.
+
+    Columns: design (as `explore` prints it), or architecture, accelerator and device; and any of
+    accuracy (%), latency_ms, power_w and clock_mhz.
+    """
+    opened = open_study(study)
+    with alone(opened.root / SETTINGS):
+        print(own.record(opened, table, by))
 
 
 def verify(
@@ -209,11 +225,17 @@ def explore_command(
 
 
 def rests_on(study: Study, devices: Sequence[str]) -> str:
-    """Say what latency on each device is predicted from."""
-    sources, kinds = study.sources(), dict[str, list[str]]()
-    for name in devices:
-        kinds.setdefault(sources["latency_ms", name], []).append(name)
-    return " and ".join(f"{source} designs on {', '.join(kinds[source])}" for source in kinds)
+    """Say what latency and power on each device are predicted from."""
+    sources, told = study.sources(), dict[str, str]()
+    for quantity in QUANTITIES[1:]:
+        kinds = dict[str, list[str]]()
+        for name in devices:
+            kinds.setdefault(sources[quantity, name], []).append(name)
+        from_ = (f"{source} designs on {', '.join(names)}" for source, names in kinds.items())
+        told[quantity] = f"{TOLD[quantity].label.lower()} from {' and '.join(from_)}"
+    if all(sources["power_w", name] == "modelled" for name in devices):
+        told["power_w"] = "power is modelled, no board was measured"
+    return "; ".join(told.values())
 
 
 def front_for_programs(found: Exploration, asked: Constraints, basis: str) -> dict[str, object]:
@@ -222,7 +244,7 @@ def front_for_programs(found: Exploration, asked: Constraints, basis: str) -> di
         "considered": found.considered,
         "feasible": found.feasible,
         "constraints": asdict(asked),
-        "source": f"predicted: latency from {basis}; power is modelled, no board was measured",
+        "source": f"predicted: {basis}",
         "interval_coverage": COVERAGE,
         "units": UNITS | {"dsp": "blocks", "bram": "blocks"},
         "knee": str(knee(found.front)["id"]),
@@ -251,7 +273,6 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
         f"{shown.to_string(index=False)}\n"
         f"Considered {found.considered:,} designs; {found.feasible:,} keep to the constraints"
         f"{sure}; {len(front):,} are on the front{part}.\n"
-        f"Predicted, with 90 % intervals: latency from {basis}; power is modelled, no board was "
-        "measured.\n"
+        f"Predicted, with 90 % intervals: {basis}.\n"
         f"Knee: {best['id']} ({'@'.join(best[KEY])})"
     )

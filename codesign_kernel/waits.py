@@ -92,7 +92,8 @@ def first_rows(one: Plan, two: np.ndarray, tasks: np.ndarray, burst: np.ndarray,
 class Loads(NamedTuple):
     """What the port brings while a layer runs, in cycles of the port, (layers, ...)."""
 
-    rest: np.ndarray  # of the layer's map
+    rest: np.ndarray  # of the map of the layer's first tile,
+    tiles: np.ndarray  # and of the others
     eager: np.ndarray  # of weights in haste, from the first step on,
     late: np.ndarray  # and once more in the last group
     lazy: np.ndarray  # of weights without haste
@@ -130,11 +131,12 @@ def delays(one: Plan, loads: Loads, lag: np.ndarray, commands: np.ndarray) -> De
     is loaded before the first chunk is there, in `lag` cycles, delays no write. The states of the
     writer between chunks hide a part of the delay.
     """
-    queued = np.maximum(0, loads.rest + loads.eager - lag)
+    maps = loads.rest + loads.tiles
+    queued = np.maximum(0, maps + loads.eager - lag)
     lazy = np.maximum(0, loads.lazy - np.maximum(0, lag - loads.eager - loads.rest))
     haste = loads.eager + loads.late
-    burst = loads.rest * one.burst + haste * loads.burst
-    burst = burst / np.maximum(loads.rest + haste, 1e-9)
+    burst = maps * one.burst + haste * loads.burst
+    burst = burst / np.maximum(maps + haste, 1e-9)
     passed = (QUEUE + 1) * np.maximum(1, burst)
     hidden = BETWEEN * one.chunks * one.runs / commands
     hasty, calm = np.maximum(0, passed - COMMAND - hidden), loads.calm - hidden
@@ -153,14 +155,14 @@ def weights_wait(one: Plan, loads: Loads, total: np.ndarray) -> np.ndarray:
     return np.where(one.runs > 1, np.maximum(0, there - total), 0)
 
 
-def rows_wait(one: Plan, loads: Loads, waited: np.ndarray) -> np.ndarray:
+def rows_wait(one: Plan, loads: Loads, total: np.ndarray, waited: np.ndarray) -> np.ndarray:
     """Cycles of waiting for rows, beside those `waited` for the map: while some are to come, the
     multipliers look for the next one at each row's end; and the next tile's may not be there in
     time."""
     row = np.maximum(np.maximum(one.group / one.rows, 1), one.whole / one.rows)
     ends = np.ceil(loads.rest * (1 + 1 / QUEUE) / row)
     more = np.maximum(0, np.minimum(one.rows - 1, ends) - waited)
-    return np.asarray(more + (one.tiles - 1) * np.maximum(0, one.whole - one.groups * one.group))
+    return np.asarray(more + (one.tiles - 1) * np.maximum(0, one.whole - total / one.tiles))
 
 
 class Main(NamedTuple):
@@ -199,7 +201,12 @@ def main_part(one: Plan, loads: Loads, held: list[tuple[np.ndarray, np.ndarray]]
     total = np.maximum(own, np.maximum(writer, mapped))
     limited = (writer >= total) & (count > 2)
     input_ = np.minimum(total - own, np.maximum(0, maps + row - one.group))
-    weights, more = weights_wait(one, loads, total), rows_wait(one, loads, input_)
+    weights, more = weights_wait(one, loads, total), rows_wait(one, loads, total, input_)
+    # Of tiles, each loads all weights anew, and then the port may never rest.
+    all_maps = loads.rest + loads.tiles
+    port = loads.own + runs * one.moved + all_maps
+    busy = (one.tiles > 1) * np.maximum(0, port - total - weights - more)
+    weights, more = weights + busy * (loads.own > all_maps), more + busy * (loads.own <= all_maps)
     total = total + weights + more
     behind = np.maximum(0, one.settle - total + writer) * (count > 2)
     apart = np.where(one.chunks > 1, short, one.group) + behind

@@ -18,7 +18,8 @@ class Layers:
     `height` and `width` are of the output, `in_height` and `in_width` of the input. `kernel` and
     `stride` count rows; a kernel is as wide as high unless `kernel_width` says otherwise.
     `residual` is 1 where the layer's own input is added to its output. The classifier is a 1 x 1
-    convolution of a 1 x 1 map, behind global average pooling.
+    convolution of a 1 x 1 map, behind global average pooling: a layer of one pixel after a larger
+    map is taken for one, unless `pools` is 0 there.
 
     A convolution of G groups is G separate ones of the same bounds, each of its own filters and
     channels: the bounds are those of one, and `repeat` is G. The properties are of all of them.
@@ -35,6 +36,7 @@ class Layers:
     stride: np.ndarray
     residual: np.ndarray
     kernel_width: np.ndarray | None = None
+    pools: np.ndarray | None = None
     repeat: np.ndarray | int = 1
 
     def __getitem__(self, index: np.ndarray | slice | None) -> "Layers":

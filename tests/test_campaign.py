@@ -219,7 +219,7 @@ class Routed(meters.Closed):
     """The closed form, in place of simulations that take minutes to compile."""
 
     def __init__(self, _: meters.Accuracy, study: Study) -> None:
-        super().__init__(study, "measured", meters.SIMULATION)
+        super().__init__(study, "measured", ("power_w", "energy_mj"), meters.SIMULATION)
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_measurements_that_it_cannot_make_are_refused(own: Study) -> None:
         pass
 
     keys = [key for key in measure.plan(own, 10, 15)[1] if key[2] == LARGE]
-    measure.measure(own, Board(own, "measured", "a board"), keys, "x")
+    measure.measure(own, Board(own, "measured", (), "a board"), keys, "x")
     with pytest.raises(InputError, match="latency_ms on ecp5-85f of this study is by 'a board'"):
         improvement(own)
 

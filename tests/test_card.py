@@ -1,6 +1,7 @@
 """What the page says of one design."""
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from codesign_kernel import card, cost, routed
 from codesign_kernel.accelerator import load_device
 from codesign_kernel.design import Design
+from codesign_kernel.study import open_study
 
 ROW = pd.Series({"accuracy": 91.5, "accuracy_low": 90.5, "accuracy_high": 92.5,
                  "latency_ms": 0.25, "latency_ms_low": 0.2, "latency_ms_high": 0.3,
                  "power_w": 0.4, "power_w_low": 0.3, "power_w_high": 0.5,
                  "energy_mj": 0.1, "energy_mj_low": 0.05, "energy_mj_high": 0.2})  # fmt: skip
+FASHION = open_study(Path(__file__).parents[1] / "data" / "studies" / "fashion")
 WORST = pd.Series({"accuracy": 90.7, "latency_ms": 0.29, "power_w": 0.48})
 
 
@@ -26,19 +29,18 @@ def test_figures_have_units_and_sources(
 ) -> None:
     chip = load_device(device)
     design = Design.parse(f"w8k3-w24k53@{accelerator}@{device}")
-    sources = {("accuracy", ""): "measured", ("latency_ms", device): "measured"}
-    text = re.sub(r"<[^>]+>", " ", card.describe(ROW, WORST, design, chip, sources))
+    text = re.sub(r"<[^>]+>", " ", card.describe(FASHION, ROW, WORST, design))
     words = " ".join(text.split())
     for expected in ("Accuracy 91.50 % 90.50 to 92.50 % predicted from measured subnets",
                      "Latency 0.2500 ms 0.2000 to 0.3000 ms predicted from measured designs",
-                     "Power 0.400 W 0.300 to 0.500 W predicted from stored designs; no board",
+                     "Power 0.400 W 0.300 to 0.500 W predicted from modelled designs; no board",
                      "accuracy of at least 90.70 %; latency of at most 0.2900 ms; power of at most "
                      "0.480 W: each with a probability of 90 %",
                      "8 filters × 8 channels × 1 pixel a cycle", f"{clock}, {source}",
                      "stage 1: 8 filters, kernels 3; stage 2: 24 filters, kernels 5, 3",
                      chip.label, str(design)):  # fmt: skip
         assert expected in words
-    table, whence = card.resources(design, chip)
+    table, whence = card.resources(FASHION, design)
     known = routed.known(design.accelerator, chip)[0]
     assert whence == source
     assert table["used"].tolist() == [known["dsp"], known["bram"], known["lut"]]

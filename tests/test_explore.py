@@ -23,6 +23,7 @@ from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.explore import SIGNS, Designs, Exploration
 from codesign_kernel.predict import Predictors
+from codesign_kernel.quantities import TOLD
 from codesign_kernel.rtl.shape import Shape
 
 GENERATIONS = 10
@@ -210,9 +211,11 @@ def test_rows_of_a_front_say_all_of_a_design(predictors: Predictors) -> None:
     for quantity in ("accuracy", "latency_ms", "power_w", "energy_mj"):
         assert (front[f"{quantity}_low"] <= front[quantity]).all()
         assert (front[quantity] <= front[f"{quantity}_high"]).all()
-    for end in ("", "_low", "_high"):
-        energy = front[f"latency_ms{end}"] * front[f"power_w{end}"]
-        np.testing.assert_allclose(front[f"energy_mj{end}"], energy)
+    np.testing.assert_allclose(front["energy_mj"], front["latency_ms"] * front["power_w"])
+    for end in ("_low", "_high"):  # as of two factors that err independently
+        off = {name: np.log(front[name + end] / front[name]) for name in TOLD if name != "accuracy"}
+        expected = off["latency_ms"] ** 2 + off["power_w"] ** 2
+        np.testing.assert_allclose(off["energy_mj"] ** 2, expected)
     for _, row in front.iloc[:: len(front) // 20].iterrows():
         design = Design.parse(f"{row.architecture}@{row.accelerator}@{row.device}")
         assert design.id == row.id

@@ -137,7 +137,7 @@ def test_browser_draws_what_python_counts(asked: Constraints) -> None:
     front = cloud.front(inside)
     row = tabulate(tiny.SPACE, cloud.device, cloud.designs[cloud.points[:1]]).iloc[0]
     values = {**live.params(asked), "front": cloud.flags(front), "chosen": live.mark(row)}
-    spec = live.chart(cloud).to_dict() | {"width": 500}
+    spec = live.chart(cloud, "modelled").to_dict() | {"width": 500}
     for param in spec["params"]:
         param["value"] = values.pop(param["name"])
     assert values == {}
@@ -151,7 +151,7 @@ def test_browser_draws_what_python_counts(asked: Constraints) -> None:
 
 
 def test_chart_names_quantities_units_and_source(cloud: live.Cloud) -> None:
-    text = str(live.chart(cloud).to_dict())
+    text = str(live.chart(cloud, "modelled").to_dict())
     for title in ("Latency of one image (ms), predicted", "Accuracy (%), predicted",
                   "Power (W), predicted from modelled power"):  # fmt: skip
         assert title in text
@@ -172,7 +172,7 @@ def test_mark_is_the_designs_place_and_intervals(cloud: live.Cloud) -> None:
 
 
 def test_a_picture_of_one_design_has_a_range() -> None:
-    one = live.chart(make(1, 2)).to_dict()["layer"][0]["encoding"]
+    one = live.chart(make(1, 2), "modelled").to_dict()["layer"][0]["encoding"]
     for axis in ("x", "y"):
         low, high = one[axis]["scale"]["domain"]
         assert low < high

@@ -70,4 +70,4 @@ def test_closed_figures_are_those_of_the_closed_form(made: Study) -> None:
         assert found[name] == getattr(need, name)[0]
     assert np.isfinite(list(found.values())).all()
     assert Closed.source == "modelled"
-    assert set(meters.MODELLED) == {"power_w", "energy_mj"}
+    assert set(meters.Simulated.modelled) == {"power_w", "energy_mj"}

@@ -58,7 +58,7 @@ def one(filters: int, channels: int, side: int, kernel: int, repeat: int = 1) ->
         (one(3, 64, 14, 7), ACC, "compute, lanes idle"),
         (one(1, 1, 14, 3, repeat=64), ACC, "compute, lanes idle"),
         (one(1000, 512, 1, 1), ACC, "weights"),
-        (one(8, 64, 64, 1), "8x64x1w64f32", "input"),
+        (one(8, 128, 64, 1), "8x64x1w64f64", "input"),
         (one(64, 8, 32, 1), ACC, "output"),
         (one(1, 1, 2, 1), ACC, "control"),
     ],
@@ -135,7 +135,7 @@ def test_prints_each_layer_and_the_totals_with_units_and_source(
         assert float(used) == pytest.approx(row.utilisation, abs=0.06)
         assert int(moved) == row.weight_bytes + row.feature_bytes
     total, share, sizes, whole, fit, room, left_out = lines[len(table) :]
-    why = "it has grouped or" if name == "mobilenetv2" else "the engine cannot run all of its"
+    why = "it has grouped or" if name == "mobilenetv2" else "the engine's buffers are too small"
     assert whole.startswith(f"No interval for the whole network: {why}")
     assert room.startswith(f"Its buffers are too small for {short} of {len(table)} layers (")
     assert total.split()[:2] == ["total", f"{table['cycles'].sum():,.0f}"]
@@ -196,7 +196,7 @@ def test_a_whole_network_has_intervals_and_a_measured_clock_if_it_was_routed(
 def test_what_does_not_fit_is_costed_and_said(codesign: Command) -> None:
     status, out, _ = codesign("mobilenetv2", "--accelerator", "32x32x1w64f64")
     assert status == 0
-    assert "The accelerator DOES NOT FIT the device: 1,032 of 156 DSP" in out
+    assert "The accelerator DOES NOT FIT the device: it takes 1,032 of 156 DSP" in out
 
 
 def test_a_table_and_a_device_of_ones_own(codesign: Command, tmp_path: Path) -> None:

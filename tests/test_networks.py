@@ -14,11 +14,13 @@ import tiny
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_file import save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from codesign_kernel.accelerator import Accelerator, load_device
+from codesign_kernel.cycles import Port, cycles
 from codesign_kernel.errors import InputError
 from codesign_kernel.export import to_onnx
 from codesign_kernel.networks import COLUMNS, load_network, read_onnx, read_topology, shipped
@@ -103,6 +105,11 @@ def test_the_command_of_the_tables_makes_them_anew(tmp_path: Path) -> None:
         assert "\n# Made by: python benchmarks/networks.py codesign_kernel/topologies\n" in (
             kept.read_text(encoding="utf-8")
         )
+
+
+def pools(layers: Layers) -> list[int]:
+    assert layers.pools is not None
+    return layers.pools.tolist()
 
 
 # Tables
@@ -494,3 +501,57 @@ def test_names_are_cut_and_safe_for_a_terminal(tmp_path: Path) -> None:
     assert len(name) == 40
     assert name.isprintable()
     assert name.endswith("athe end")
+
+
+# What a layer of one pixel takes
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [  # the ends of AlexNet and of GoogLeNet as SCALE-Sim has them, and matrix products
+        ("C5,15,15,3,3,384,256,1,\nFC6,1,1,1,1,9216,4096,1,\nFC7,1,1,1,1,4096,40,1,\n", [0, 1]),
+        ("pool_proj,7,7,1,1,832,128,1,\nfc,1,1,1,1,1024,1000,1,\n", [1]),
+        ("conv,9,9,3,3,64,512,1,\nfc,1,1,1,1,512,1000,1,\n", [1]),
+    ],
+)
+def test_a_table_s_layer_takes_all_pixels_or_their_mean(
+    tmp_path: Path, text: str, expected: list[int]
+) -> None:
+    layers = read_topology(topology(tmp_path, HEADER + text)).layers
+    assert pools(layers)[1:] == expected
+
+
+def test_no_matrix_product_takes_a_mean(tmp_path: Path) -> None:
+    acc, port = Accelerator(8, 8, 1, 64, 32), Port.of(load_device("ecp5-85f"))
+    costs = []
+    for text in ("qkv,128,64,64\nhead,1,64,64\n", "head,1,64,64\nqkv,128,64,64\n"):
+        layers = read_topology(topology(tmp_path, f"Layer,M,N,K\n{text}")).layers
+        assert pools(layers) == [0, 0]
+        total = cycles(layers, acc, port).total
+        costs.append(total[list(layers.names).index("head")])
+    assert max(costs) < 1500  # 9,759 if it took the mean of 128 rows
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_an_onnx_layer_takes_a_mean_behind_global_pooling_only(
+    tmp_path: Path, pooled: bool
+) -> None:
+    weights = {"w": zeros(16, 3, 3, 3), "v": zeros(16 if pooled else 16 * 36, 10)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv"),
+             helper.make_node("GlobalAveragePool" if pooled else "Relu", ["y"], ["p"]),
+             helper.make_node("Flatten", ["p"], ["f"]),
+             helper.make_node("Gemm", ["f", "v"], ["z"], name="fc")]  # fmt: skip
+    path = save(tmp_path, nodes, {"x": [1, 3, 8, 8]}, ["z"], weights)
+    assert pools(read_onnx(path).layers) == [1, int(pooled)]
+
+
+def test_what_a_branch_of_a_model_holds_is_said_to_be_left_out(tmp_path: Path) -> None:
+    inner = helper.make_node("Conv", ["x", "w"], ["inner"])
+    out = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [1, 3, 6, 6])
+    graph = helper.make_graph([inner], "branch", [], [out])
+    nodes = [helper.make_node("If", ["flag"], ["y"], then_branch=graph, else_branch=graph),
+             helper.make_node("Conv", ["y", "w"], ["z"], name="conv")]  # fmt: skip
+    weights = {"w": zeros(3, 3, 3, 3), "flag": np.array(True)}
+    network = read_onnx(save(tmp_path, nodes, {"x": [1, 3, 8, 8]}, ["z"], weights))
+    assert network.layers.names == ("conv",)
+    assert network.left_out == ("If ×1",)

@@ -132,13 +132,26 @@ def test_a_whole_is_cycles_over_the_clock(text: str) -> None:
     ("name", "engine", "words"),
     [
         ("mobilenetv2", "8x8x1w64f32", "grouped or oblong convolutions"),
-        ("resnet101", "8x8x1w4f4", "cannot run all"),
+        ("resnet101", "8x8x1w4f4", "buffers are too small"),
     ],
 )
 def test_what_was_never_measured_is_not_predicted(name: str, engine: str, words: str) -> None:
     layers = load_network(name).layers
     with pytest.raises(InputError, match=words):
         parts.whole(parts.load(), layers, Accelerator.parse(engine), DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side", "out"),
+    [(9, 1, 16, 16), (2, 1, 16, 16), (3, 3, 16, 6), (3, 1, 16, 14), (3, 2, 15, 7), (3, 2, 16, 16)],
+)
+def test_layers_that_the_engine_has_no_mode_for_get_no_interval(
+    kernel: int, stride: int, side: int, out: int
+) -> None:
+    bounds = (16, 3, side, side, out, out, kernel, stride, 0)
+    layers = Layers(("conv",), *(np.array([bound]) for bound in bounds))
+    with pytest.raises(InputError, match="the engine has no mode for conv: kernels are 1, 3, 5"):
+        parts.load().cycles(layers, ENGINE, Port.of(DEVICE))
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, np.nan])

@@ -15,6 +15,7 @@ from codesign_kernel.errors import InputError
 from codesign_kernel.integer import of_layers
 from codesign_kernel.predict import (
     COVERAGE,
+    SIMULATED,
     Predictors,
     accuracy_features,
     accuracy_surrogate,
@@ -57,7 +58,7 @@ def test_accuracy_is_predicted_from_choices_and_sizes() -> None:
 def test_hardware_is_predicted_from_engine_and_totals(quantity: str) -> None:
     acc = Accelerators.of([Accelerator(4, 8, 2, 16, 32)])
     layers = layers_of(DIGITS, SMALL)
-    columns, names = hardware_features(layers, acc, DEVICE, measured=False)
+    columns, names = hardware_features(layers, acc, DEVICE, ())
     found = dict(zip(names, columns[quantity][0], strict=True))
     # Cycles by hand: groups of filters x groups of channels x groups of pixels x kernel area.
     # (The classifier runs over all 16 pixels: pooling and product in one.)
@@ -82,11 +83,11 @@ def test_hardware_is_predicted_from_engine_and_totals(quantity: str) -> None:
 def test_an_engine_of_one_product_wastes_nothing_and_others_never_less(seed: int) -> None:
     genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 20, seed)
     layers = layers_of(tiny.SPACE, genomes)
-    columns, names = hardware_features(layers, acc, DEVICE, measured=False)
+    columns, names = hardware_features(layers, acc, DEVICE, ())
     waste = columns["latency_ms"][:, names.index("log2_waste")]
     assert (waste >= 0).all()
     one = Accelerators.of([Accelerator(1, 1, 1, 4, 4)] * 20)
-    columns, names = hardware_features(layers, one, DEVICE, measured=False)
+    columns, names = hardware_features(layers, one, DEVICE, ())
     # But for the classifier, which runs over all pixels of the last map.
     assert (columns["latency_ms"][:, names.index("log2_waste")] < waste + 0.2).all()
     assert (columns["latency_ms"][:, names.index("log2_waste")] < 0.2).all()
@@ -97,8 +98,8 @@ def test_where_figures_are_measured_the_closed_form_is_the_prior() -> None:
     there = routed.engines(DEVICE)[0]
     acc = Accelerators.of([*acc[:-1], there])
     layers = layers_of(tiny.SPACE, genomes)
-    columns, _ = hardware_features(layers, acc, DEVICE, measured=True)
-    rooflines, _ = hardware_features(layers, acc, DEVICE, measured=False)
+    columns, _ = hardware_features(layers, acc, DEVICE, QUANTITIES)
+    rooflines, _ = hardware_features(layers, acc, DEVICE, ())
     clock = cost.clock_mhz(acc, DEVICE)
     clock[-1] = routed.figures(there, DEVICE)["clock_mhz"]  # is known: it was placed and routed
     figures = cost.figures(layers, acc, DEVICE, clock=clock)
@@ -111,10 +112,10 @@ def test_what_is_not_known_of_a_clock_is_in_the_interval_unless_it_was_routed(
     predictors: Predictors,
 ) -> None:
     genome, engine = tiny.SPACE.extremes()[0][None], routed.engines(DEVICE)[0]
-    known = replace(predictors, measured={DEVICE.name})
+    known = replace(predictors, basis={(q, DEVICE.name): SIMULATED for q in QUANTITIES[1:]})
     for acc, more in ((engine, 1.0), (replace(engine, weight_kib=256), DEVICE.clock_within)):
         rows = Accelerators.of([acc])
-        columns, _ = hardware_features(layers_of(tiny.SPACE, genome), rows, DEVICE, measured=True)
+        columns, _ = hardware_features(layers_of(tiny.SPACE, genome), rows, DEVICE, QUANTITIES)
         model = known.hardware["latency_ms", DEVICE.name]
         (inner_low,), (inner_high,) = model.interval(columns["latency_ms"], 0.9)
         low, high = (side[0, 1] for side in known.intervals(genome, rows, DEVICE.name))
@@ -129,7 +130,7 @@ def test_intervals_hold_what_clock_and_coefficients_leave_open(
     genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 50, 8)
     layers = layers_of(tiny.SPACE, genomes)
     low, high = predictors.intervals(genomes, acc, DEVICE.name, coverage)
-    columns, _ = hardware_features(layers, acc, DEVICE, measured=False)
+    columns, _ = hardware_features(layers, acc, DEVICE, ())
     known = [DEVICE.clock_within, cost.figures(layers, acc, DEVICE).power_within]
     part = norm.ppf((1 + coverage) / 2) / norm.ppf(0.95)
     for i, (quantity, factor) in enumerate(zip(QUANTITIES[1:], known, strict=True), start=1):
@@ -200,7 +201,7 @@ def test_intervals_hold_the_means_and_are_possible_figures(
 def test_own_intervals_are_those_of_the_processes(predictors: Predictors) -> None:
     genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 40, seed=6)
     layers = layers_of(tiny.SPACE, genomes)
-    X, _ = hardware_features(layers, acc, DEVICE, measured=False)
+    X, _ = hardware_features(layers, acc, DEVICE, ())
     low, high = predictors.intervals(genomes, acc, DEVICE.name)
     _, *own = predictors.figures(genomes, acc, DEVICE.name, coverage=0.9, own=True)
     for i, quantity in enumerate(QUANTITIES[1:], start=1):

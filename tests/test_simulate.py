@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign_kernel.accelerator import Accelerator
+from codesign_kernel.cycles import Port, cycles, traffic
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers
 from codesign_kernel.program import compile_network
@@ -17,7 +18,7 @@ from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, count_cycles, simulate
 from codesign_kernel.space import load_space
 from codesign_kernel.tools import compiler, yosys
-from codesign_kernel.workload import layers_of
+from codesign_kernel.workload import Layers, layers_of
 
 SLOW = MemoryModel(latency=100, gap=20, refresh_every=300, refresh_cycles=40)
 
@@ -115,6 +116,30 @@ def test_maps_that_do_not_fit_are_cut_into_tiles() -> None:
     x = rng.integers(-128, 128, net.input).astype(np.int8)
     run = simulate(program, x, limit=3_000_000)
     np.testing.assert_array_equal(program.read_map(run.memory), net(x[None])[0])
+
+
+@pytest.mark.parametrize(
+    ("filters", "channels", "side", "kernel", "stride"),
+    [(8, 64, 14, 1, 1), (16, 24, 15, 3, 1), (8, 16, 20, 5, 2), (40, 16, 26, 1, 1)],
+)
+def test_the_closed_form_knows_uneven_tiles(
+    filters: int, channels: int, side: int, kernel: int, stride: int
+) -> None:
+    rng, shape = np.random.default_rng(6), Shape(Accelerator.parse("8x8x1w16f4"))
+    net = IntegerNetwork(
+        [layer(rng, filters, channels, kernel, stride=stride)], (channels, side, side)
+    )
+    program = compile_network(net, shape)
+    assert len(program.layer_of_task) > 1
+    run = simulate(program, np.zeros(net.input, np.int8), IDEAL, limit=3_000_000)
+    out = -(-side // stride)
+    bounds = (filters, channels, side, side, out, out, kernel, stride, 0)
+    layers = Layers(("layer",), *(np.array([bound]) for bound in bounds))
+    port = Port.of_memory(64, IDEAL)
+    found = cycles(layers, shape.accelerator, port)
+    assert found.compute[0] == run.layers["compute"].iloc[0]
+    assert found.total[0] == pytest.approx(run.cycles, rel=0.1)
+    assert sum(traffic(layers, shape.accelerator, port))[0] == 8 * (run.read + run.written)
 
 
 def test_a_run_without_end_and_a_layer_without_room_are_told() -> None:

@@ -67,7 +67,7 @@ def predictors(
         genomes, acc = pairs(space, device, n, seed)
         layers = layers_of(space, genomes)
         figures = cost.figures(layers, acc, device)
-        X, _ = hardware_features(layers, acc, device, measured=False)
+        X, _ = hardware_features(layers, acc, device, ())
         for quantity in ("latency_ms", "power_w"):
             model = hardware_surrogate().fit(X[quantity], getattr(figures, quantity))
             found.hardware[quantity, name] = model

@@ -1,0 +1,151 @@
+"""Measurements of one's own, such as of a board: from a CSV table into a study.
+
+Each row names a design, and what was measured of it. `fit` then learns from these in place of
+simulated or modelled ones, and intervals leave out what is not known of a model.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from .design import Design
+from .errors import InputError, number, shown
+from .meters import RECORDED, recorded
+from .quantities import QUANTITIES
+from .space import Architecture
+from .store import KEY, Key
+from .study import LEAST, Study
+from .table import read_table
+
+DESIGN = "design"  # a column that may stand for the three of KEY
+VALUES = (*QUANTITIES, "clock_mhz")
+
+
+def record(study: Study, path: Path, by: str) -> str:
+    """Store the measurements of a table, once all were checked, and say what they are of.
+
+    Columns: `design`, or architecture, accelerator and device; and any of VALUES, in %, ms, W and
+    MHz, where cells may be empty. Accuracy is of the architecture, so that accelerator and device
+    may be empty in a row that has nothing else. `by` says who or what measured: a design has one
+    value by each. Raises InputError that names the line and the column.
+    """
+    if not by.strip() or not by.isprintable() or len(by) > 60:
+        raise InputError(f"--by is {shown(by)}, but must be a name of up to 60 letters.")
+    table = read_table(path)
+    rows = _parsed(study, path, table)
+    method = RECORDED + by.strip()
+    known = _stored(study, method)
+    new: dict[Key, dict[str, float]] = {}
+    for line, key, quantity, value in rows:
+        there = known.get((key, quantity), value)
+        if there != value:
+            of = "@".join(filter(None, key))
+            raise InputError(
+                f"{quantity} in line {line} of {path} is {value:g}, but {of} has {there:g} by {by} "
+                "already: give another --by for another measurement."
+            )
+        if (key, quantity) not in known:
+            new.setdefault(key, {})[quantity] = value
+            known[key, quantity] = value
+    with study.store.writing() as connection:
+        for key, quantities in new.items():
+            study.store.add(connection, key, quantities, method, "measured", 0.0)
+    counts = Counter((quantity, key[2]) for _, key, quantity, _ in rows)
+    passed = [shown(name) for name in table if name not in (DESIGN, *KEY, *VALUES)]
+    more = f"\nPassed over: {', '.join(passed)}." if passed else ""
+    return _told(counts, known) + more
+
+
+def _parsed(study: Study, path: Path, table: pd.DataFrame) -> list[tuple[int, Key, str, float]]:
+    """Return line, design, quantity and value of each cell of a table that holds one."""
+    names = [name for name in VALUES if name in table]
+    single = DESIGN in table
+    if not names or not (single or set(KEY) <= set(table)):
+        raise InputError(
+            f"columns of {path} are {', '.join(map(shown, table))}, but must be {DESIGN}, or "
+            f"{', '.join(KEY)}; and one or more of {', '.join(VALUES)}."
+        )
+    found: list[tuple[int, Key, str, float]] = []
+    for line, row in enumerate(table.to_dict("records"), start=2):
+        if not any(map(str.strip, row.values())):
+            continue
+        where = f"line {line} of {path}"
+        text = [row[DESIGN]] if single else [row[name] for name in KEY]
+        given = [name for name in names if row[name].strip()]
+        try:
+            key = _key(study, "@".join(part.strip() for part in text), given)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        for name in given:
+            value = _number(f"{name} in {where}", row[name], name)
+            found.append((line, (key[0], "", "") if name == "accuracy" else key, name, value))
+    if not found:
+        raise InputError(f"{path} holds no measurement: all cells of {', '.join(names)} are empty.")
+    return found
+
+
+def _key(study: Study, text: str, given: list[str]) -> Key:
+    """Return a row's design as the store names it. Raises InputError if the study has none such."""
+    if given == ["accuracy"] and not text.partition("@")[2].strip("@"):
+        architecture = Architecture.parse(text.partition("@")[0])
+        study.space.encode(architecture)
+        return str(architecture), "", ""
+    design = study.find(text) if "@" in text else study.find(Design.parse(text).id)
+    return str(design.architecture), str(design.accelerator), design.device
+
+
+def _number(field: str, cell: str, name: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        raise InputError(f"{field} is {shown(cell)}, but must be a number.") from None
+    high = 100.0 if name == "accuracy" else float("inf")
+    found = number(field, value, 0.0, high)
+    if found == 0.0 and name != "accuracy":
+        raise InputError(f"{field} is 0, but must be more.")
+    return found
+
+
+def _stored(study: Study, method: str) -> dict[tuple[Key, str], float]:
+    """Return what the study holds by a method, by design and quantity."""
+    try:
+        rows = study.store.rows()
+    except InputError:  # nothing was measured yet
+        return {}
+    rows = rows[rows["method"] == method]
+    found: dict[tuple[Key, str], float] = {}
+    for name in (name for name in VALUES if name in rows):
+        for *key, value in rows[[*KEY, name]].dropna().itertuples(index=False, name=None):
+            found[(key[0], key[1], key[2]), name] = float(value)
+    return found
+
+
+def _told(counts: Counter[tuple[str, str]], known: dict[tuple[Key, str], float]) -> str:
+    """Say how many designs were recorded, and whether `fit` has enough to learn from."""
+    lines = []
+    for (quantity, device), count in counts.items():
+        total = sum(name == quantity and key[2] == device for key, name in known)
+        of = f"{quantity} on {device}" if device else quantity
+        line = f"{of}: {count} designs measured, {total} in all"
+        if quantity in QUANTITIES and total < LEAST:
+            line += f"; `codesign fit` learns from these once there are {LEAST}"
+        lines.append(line + ".")
+    return "\n".join(lines)
+
+
+def values(study: Study, design: Design) -> dict[str, float]:
+    """Return what was recorded of a design last, of QUANTITIES."""
+    try:
+        rows = study.store.rows()
+    except InputError:  # nothing was measured yet
+        return {}
+    texts = dict(zip(KEY, str(design).split("@"), strict=True))
+    rows = rows[rows["method"].map(recorded) & (rows["architecture"] == texts["architecture"])]
+    whole = (rows[KEY] == texts).all(axis=1)
+    found: dict[str, float] = {}
+    for name in (name for name in QUANTITIES if name in rows):
+        mine = rows["device"] == "" if name == "accuracy" else whole
+        column = pd.to_numeric(rows.loc[mine, name]).dropna()
+        found |= {name: float(column.iloc[-1])} if len(column) else {}
+    return found

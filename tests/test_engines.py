@@ -1,0 +1,74 @@
+"""What a study knows of engines: those measured for it, beside those of the shipped table."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+
+from codesign_kernel import engines, measure, routed
+from codesign_kernel.accelerator import Accelerator
+from codesign_kernel.meters import RECORDED, SIMULATION
+from codesign_kernel.store import Key
+from codesign_kernel.study import Study
+
+SMALL = tiny.DEVICES[0]
+OWN, SHIPPED = "4x2x1w4f8", "4x4x1w16f16"
+FIGURES = {"clock_mhz": 140.25, "dsp": 10.0, "bram": 9.0, "lut": 3000.0, "ff": 2000.0}
+
+
+@pytest.fixture
+def study(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
+    return tiny.study(tmp_path_factory, tmp_path / "study")
+
+
+def add(study: Study, engine: str, values: dict[str, float], method: str) -> None:
+    key: Key = ("w8k3-w16k3", engine, SMALL)
+    with study.store.writing() as connection:
+        study.store.add(connection, key, values, method, "measured", 0.0)
+
+
+def test_an_engine_that_was_measured_for_the_study_is_known(study: Study) -> None:
+    device, acc = study.device(SMALL), Accelerator.parse(OWN)
+    assert engines.measured(study, SMALL) == {}  # the closed form measures nothing
+    assert engines.known(study, acc, device) == (routed.modelled(acc, device), "modelled")
+    add(study, OWN, FIGURES, SIMULATION)
+    assert engines.known(study, acc, device) == (FIGURES, "measured")
+    assert engines.clocks(study, SMALL) == {OWN: 140.25}
+    assert engines.clocks(study, tiny.DEVICES[1]) == {}
+
+
+def test_a_recorded_clock_goes_before_the_table_of_engines(study: Study) -> None:
+    device, acc = study.device(SMALL), Accelerator.parse(SHIPPED)
+    known = routed.figures(acc, device)
+    assert engines.known(study, acc, device) == (known, "measured")
+    add(study, SHIPPED, {"clock_mhz": 100.0}, f"{RECORDED}a board")
+    assert engines.known(study, acc, device) == (known | {"clock_mhz": 100.0}, "measured")
+
+
+def test_predictions_know_the_clock_of_an_engine_that_was_measured_for_the_study(
+    study: Study,
+) -> None:
+    acc, device = Accelerator.parse(OWN), study.device(SMALL)
+    keys: list[Key] = [key for key in measure.plan(study, 10, 15)[1] if key[2] == SMALL]
+    for i, key in enumerate(keys):  # on engines of the table
+        values = {"latency_ms": 0.1 + i / 100, "power_w": 0.2 + i / 1000}
+        clock = routed.figures(Accelerator.parse(key[1]), device)["clock_mhz"]
+        with study.store.writing() as connection:
+            figures = values | {"clock_mhz": clock}
+            study.store.add(connection, key, figures, SIMULATION, "measured", 0.0)
+    design = study.find(f"w8k3-w16k3@{OWN}@{SMALL}")
+
+    def width() -> float:
+        predictors, _ = measure.fitted(study)
+        study.save_predictors(predictors, [])
+        row = study.predict([design]).iloc[0]
+        return float(row["latency_ms_high"] / row["latency_ms_low"])
+
+    before = width()
+    add(study, OWN, FIGURES | {"latency_ms": 0.12, "power_w": 0.25}, SIMULATION)
+    predictors, _ = measure.fitted(study)
+    assert predictors.clocks[SMALL][OWN] == 140.25
+    assert width() < before / 1.1  # the interval leaves out what is not known of a clock
+    assert study.predictors().clocks == predictors.clocks
+    (reached,) = routed.clocks(tiny.engines(device)[:0].of([acc]), device, {OWN: 140.25})
+    assert reached == 140.25

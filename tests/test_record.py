@@ -1,0 +1,156 @@
+"""Measurements of one's own: from a table into a study, and what is predicted from them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+
+from codesign_kernel import cli, cost, measure, record
+from codesign_kernel.errors import InputError
+from codesign_kernel.predict import RECORDED
+from codesign_kernel.study import Study
+from codesign_kernel.workload import layers_of
+
+SMALL = tiny.DEVICES[0]
+Codesign = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def study(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
+    return tiny.study(tmp_path_factory, tmp_path / "study")
+
+
+@pytest.fixture
+def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Codesign:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["codesign", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
+
+
+def board(study: Study, n: int = 24) -> pd.DataFrame:
+    """Designs as a board might run them: at 100 MHz, a tenth slower and with more power than the
+    closed form says."""
+    device, rng = study.device(SMALL), np.random.default_rng(3)
+    genomes, acc = tiny.pairs(study.space, device, n, 5)
+    figures = cost.figures(layers_of(study.space, genomes), acc, device, clock=np.full(n, 100.0))
+    luck = np.exp(rng.normal(0, 0.01, (2, n)))
+    return pd.DataFrame({
+        "architecture": [str(study.space.decode(genome)) for genome in genomes],
+        "accelerator": [str(each) for each in acc], "device": SMALL,
+        "latency_ms": 1.1 * figures.latency_ms * luck[0],
+        "power_w": 1.5 * figures.power_w * luck[1], "clock_mhz": 100.0,
+    }).drop_duplicates(["architecture", "accelerator"])  # fmt: skip
+
+
+def test_what_a_board_measured_is_learnt_shown_and_no_longer_widened(
+    study: Study, codesign: Codesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick_fit(monkeypatch)
+    table, path = board(study), tmp_path / "board.csv"
+    table.assign(note="x").to_csv(path, index=False)
+    before = study.predict([study.find("@".join(table.iloc[0, :3]))]).iloc[0]
+    asked = ("record", path, "--by", "a board", "--study", study.root)
+    status, out, err = codesign(*asked)
+    assert (status, err) == (0, "")
+    n = len(table)
+    assert out.splitlines() == [
+        *(f"{name} on {SMALL}: {n} designs measured, {n} in all."
+          for name in ("latency_ms", "power_w", "clock_mhz")),
+        "Passed over: 'note'.",
+    ]  # fmt: skip
+    assert codesign(*asked)[1] == out  # nothing twice
+    status, out, _ = codesign("fit", "--study", study.root)
+    assert status == 0
+    predictors = study.predictors()
+    assert predictors.basis[("latency_ms", SMALL)] == predictors.basis["power_w", SMALL] == RECORDED
+    assert ("latency_ms", tiny.DEVICES[1]) not in predictors.basis
+    assert set(predictors.clocks[SMALL].values()) == {100.0}
+    assert study.sources()["power_w", SMALL] == "measured"
+    design = study.find("@".join(table.iloc[0, :3]))
+    after = study.predict([design]).iloc[0]
+    for name in ("latency_ms", "power_w"):
+        assert after[name] == pytest.approx(table[name].iloc[0], rel=0.1)
+        width = [np.log(row[f"{name}_high"] / row[f"{name}_low"]) for row in (before, after)]
+        assert width[1] < width[0] / 2
+    status, out, _ = codesign("explore", "--study", study.root, "--device", SMALL,
+                              "--generations", 3)  # fmt: skip
+    assert f"latency from measured designs on {SMALL}; power from measured designs on" in out
+    status, out, _ = codesign("verify", design, "--study", study.root, "--closed-form")
+    rows = {line.split()[1]: line.split() for line in out.splitlines()[1:4]}
+    assert rows["latency_ms"][-2] == rows["power_w"][-2] == "measured"
+    assert float(rows["latency_ms"][-3]) == pytest.approx(table["latency_ms"].iloc[0], rel=1e-3)
+
+
+def test_accuracy_of_architectures_alone_and_designs_in_one_column(
+    study: Study, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"design,accuracy,latency_ms\nw8k3-w16k3,90.5,\n\n"
+                    f"w8k5-w16k5@4x4x1w16f16@{SMALL},91,0.25\n")  # fmt: skip
+    told = record.record(study, path, "training alone")
+    assert told.splitlines() == [
+        "accuracy: 2 designs measured, 2 in all; `codesign fit` learns from these once there are "
+        "10.",
+        f"latency_ms on {SMALL}: 1 designs measured, 1 in all; `codesign fit` learns from these "
+        "once there are 10.",
+    ]
+    design = study.find(f"w8k5-w16k5@4x4x1w16f16@{SMALL}")
+    assert record.values(study, design) == {"accuracy": 91.0, "latency_ms": 0.25}
+    assert record.values(study, study.find(f"w8k3-w16k3@4x4x1w16f16@{SMALL}")) == {"accuracy": 90.5}
+    assert measure.rows(study, "latency_ms", SMALL)["method"].iloc[0] == "closed form 6"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("design,latency\nd,1\n", "columns of .* are 'design', 'latency', but must be design, or"),
+        ("accelerator,latency_ms\n8x8x1w16f16,1\n", "must be design, or architecture"),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@zynq,1\n", "line 2 of .*device is 'zynq'"),
+        ("design,latency_ms\nw9k3-w16k3@4x4x1w16f16@DEV,1\n", "line 2 of "),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,fast\n",
+         "latency_ms in line 2 of .* is 'fast', but must be a number"),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,0\n", "is 0, but must be more"),
+        ("design,accuracy\nw8k3-w16k3,101\n", "accuracy in line 2 of .* must be from 0 to 100"),
+        ("design,latency_ms\nw8k3-w16k3,1\n", "line 2 of .*design is 'w8k3-w16k3'"),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,\n", "holds no measurement"),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,1\nw8k3-w16k3@4x4x1w16f16@DEV,2\n",
+         "in line 3 of .* is 2, but w8k3-w16k3@4x4x1w16f16@.* has 1 by me already"),
+    ],
+)  # fmt: skip
+def test_a_table_with_a_fault_is_refused_whole(
+    study: Study, tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(text.replace("DEV", SMALL))
+    before = tiny.contents(study.root)
+    with pytest.raises(InputError, match=words) as caught:
+        record.record(study, path, "me")
+    tiny.assert_one_sentence(str(caught.value))
+    assert tiny.contents(study.root) == before
+
+
+def test_who_measured_is_a_name(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--by is ' ', but must be a name of up to 60 letters\."):
+        record.record(study, tmp_path / "own.csv", " ")
+
+
+def test_a_meter_of_ones_own_is_held_to_names_that_are_known(study: Study) -> None:
+    class Board:
+        source, modelled, method = "measured", (), "a board"
+
+        def measure(self, key: tuple[str, str, str]) -> dict[str, float]:
+            return {"latency": 1.0}
+
+    key = ("w8k3-w16k3", "4x4x1w16f16", SMALL)
+    with pytest.raises(InputError, match="quantity that a meter measures is 'latency'"):
+        measure.measure(study, Board(), [key], "x")
+    with pytest.raises(InputError, match="device is 'zynq'"):
+        measure.measure(study, Board(), [(*key[:2], "zynq")], "x")
