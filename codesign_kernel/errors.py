@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -35,11 +36,12 @@ def number(field: str, value: object, low: float, high: float = math.inf) -> flo
 
 def integer(field: str, value: object, low: int, high: float = math.inf) -> int:
     """Return `value` as an int if it is a whole number in [low, high], else raise InputError."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's are no int
         raise InputError(f"{field} is {shown(value)}, but must be a whole number.")
-    if not low <= value <= high:
-        raise InputError(f"{field} is {shown(value)}, but must be {_bounds(low, high)}.")
-    return value
+    whole = int(value)
+    if not low <= whole <= high:
+        raise InputError(f"{field} is {shown(whole)}, but must be {_bounds(low, high)}.")
+    return whole
 
 
 def choice(field: str, value: object, allowed: Sequence[T]) -> T:

@@ -50,6 +50,18 @@ def test_integer_keeps_whole_numbers_within_its_bounds() -> None:
     assert sentence(integer, -1, 0) == "field is -1, but must be at least 0."
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint32])
+def test_integer_takes_those_of_numpy_and_returns_an_int(kind: type[np.integer[Any]]) -> None:
+    found = integer("field", kind(3), 1, 3)
+    assert (found, type(found)) == (3, int)
+    assert sentence(integer, kind(4), 1, 3) == "field is 4, but must be from 1 to 3."
+
+
+@pytest.mark.parametrize("value", [np.True_, np.float64(1), np.array([1])])
+def test_integer_refuses_what_else_numpy_has(value: object) -> None:
+    assert sentence(integer, value, 0) == f"field is {value!r}, but must be a whole number."
+
+
 @pytest.mark.parametrize("value", [True, 1.0, "1", None, [1], float("nan"), float("inf")])
 def test_integer_refuses_what_is_no_whole_number(value: object) -> None:
     assert sentence(integer, value, 0) == f"field is {value!r}, but must be a whole number."
