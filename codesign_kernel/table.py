@@ -20,7 +20,8 @@ LEVELS = 20  # values of a text column that get a column of their own
 WIDE = 10.0  # a positive column that spans this factor enters by its logarithm
 LEAKS = 0.995  # correlation with the target from which a feature is pointed out
 SIZE = 1e-100, 1e100  # of numbers other than 0, so that squares and ratios stay finite
-_MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?"}
+_MISSING = {"", "na", "n/a", "nan", "null", "?"}
+_NO_NUMBER = {"none", "-"}  # missing among numbers, but a level among texts
 
 
 @dataclass
@@ -52,7 +53,8 @@ class Problem:
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV file (comma, semicolon or tab) as texts, missing cells as "". Raises InputError.
 
-    Rows without any value, and rows that are the same as another in all columns, stay.
+    `none` and `-` are missing in a column of numbers, but a text like others in one of texts. Rows
+    without any value, and rows that are the same as another in all columns, stay.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -82,7 +84,20 @@ def read_table(path: Path) -> pd.DataFrame:
         if names.count(name) > 1:
             raise InputError(f"{path} has more than one column {shown(name)}, but must have one.")
     frame = frame.iloc[1:].set_axis(names, axis="columns").reset_index(drop=True)
-    return frame.mask(frame.map(str.lower).isin(_MISSING), "")
+    return pd.DataFrame({name: _blanked(frame[name]) for name in names})
+
+
+def _blanked(cells: pd.Series) -> pd.Series:
+    """Return a column's cells with "" for those that are missing."""
+    lower = cells.map(str.lower)
+    cells = cells.mask(lower.isin(_MISSING), "")
+    doubtful = lower.isin(_NO_NUMBER)
+    return cells.mask(doubtful, "") if _numeric(cells[~doubtful & (cells != "")]) else cells
+
+
+def _numeric(cells: pd.Series) -> bool:
+    """Whether these cells are numbers: a text among numbers is a slip, no category."""
+    return bool(pd.to_numeric(cells, errors="coerce").notna().mean() > 0.5)
 
 
 def prepare(
@@ -246,8 +261,7 @@ def _column(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> _Co
     if len(levels) == 1:
         notes.append(f"{name} left out: it is {shown(str(cells.iloc[0]))} in all rows")
         return None
-    numeric = float(pd.to_numeric(cells, errors="coerce").notna().mean())
-    if numeric > 0.5:  # a text among numbers is a slip, no category
+    if _numeric(cells):
         return _Column(name)
     if 2 * len(levels) > len(cells):
         notes.append(f"{name} left out: it names {len(levels):,} of {len(cells):,} rows")

@@ -43,6 +43,25 @@ def test_a_file_is_read_as_texts(tmp_path: Path, separator: str) -> None:
     }
 
 
+def test_none_and_a_dash_are_missing_among_numbers_and_a_level_among_texts(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(
+        "number,act,sign,only,mixed\n1,relu,x,none,3\nNone,none,-,-,n/a\n-,NONE,NA,none,-\n2.5,null,x,,slip\n"
+    )
+    assert read_table(path).to_dict("list") == {
+        "number": ["1", "", "", "2.5"],
+        "act": ["relu", "none", "NONE", ""],
+        "sign": ["x", "-", "", "x"],
+        "only": ["none", "-", "none", ""],
+        "mixed": ["3", "", "-", "slip"],
+    }
+    kinds = ["none", "relu", "none", "tanh"] * 5
+    frame(y=range(20), act=kinds).to_csv(path, index=False)
+    problem = prepare(read_table(path), path, "y")
+    assert (len(problem.y), problem.features) == (20, ["act"])
+    np.testing.assert_array_equal(problem.X[:, 0], [kind == "none" for kind in kinds])
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
