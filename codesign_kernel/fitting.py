@@ -81,19 +81,21 @@ def fit_table(
     train: int | None = None,
     seed: int = 0,
     fill: bool = False,
+    notes: list[str] | None = None,
 ) -> Report:
     """Fit the table's target, and test that on rows held out: all but `train` rows drawn by `seed`.
 
     Without `train` it is cross-validated in ten shuffled folds, so that each row is tested once, or
     tested on all but 1,000 rows if the table is longer than that. `prior` is a column in the
     target's unit or proportional to it, `features` are columns (all others if None). With `fill`,
-    rows that lack the target are predicted. Raises InputError.
+    rows that lack the target are predicted. What is decided is added to `notes`, as far as it got.
+    Raises InputError.
     """
     integer("--seed", seed, 0, 2**31 - 1)
     whole = read_table(path)
     if len(whole) < LEAST + 2:
         raise InputError(f"{path} has {len(whole)} rows, but at least {LEAST + 2} are needed.")
-    problem = prepare(whole, path, target, prior, features, fill)
+    problem = prepare(whole, path, target, prior, features, fill, notes)
     rows, notes = len(problem.y), problem.notes
     if rows < LEAST + 2:
         raise InputError(
@@ -211,15 +213,18 @@ def show(
     path: Path, target: str | None, prior: str | None, features: str | None, train: int | None,
     seed: int, as_json: bool, out: Path | None = None,
 ) -> None:  # fmt: skip
-    """Print how well a table is predicted, and on stderr what was decided for the user. With `out`,
-    write the rows that lack the target there, predicted."""
+    """Print how well a table is predicted, and on stderr what was decided for the user, also before
+    a refusal. With `out`, write the rows that lack the target there, predicted."""
     if target is None:
         there = ", ".join(read_table(path).columns[:12])
         raise InputError(f"--target is missing, but must be a column of {path}, such as {there}.")
     names = None if features is None else [name.strip() for name in features.split(",")]
-    report = fit_table(path, target, prior, names, train, seed, fill=out is not None)
-    for note in report.notes:
-        print(f"note: {note}.", file=sys.stderr)
+    notes: list[str] = []
+    try:
+        report = fit_table(path, target, prior, names, train, seed, out is not None, notes)
+    finally:  # what was left out is often why the rest is refused
+        for note in notes:
+            print(f"note: {note}.", file=sys.stderr)
     if out is not None:
         if report.filled.empty:
             raise InputError(f"--out is given, but no row of {path} lacks only {target}.")

@@ -22,6 +22,12 @@ LEAKS = 0.995  # correlation with the target from which a feature is pointed out
 SIZE = 1e-100, 1e100  # of numbers other than 0, so that squares and ratios stay finite
 _MISSING = {"", "na", "n/a", "nan", "null", "?"}
 _NO_NUMBER = {"none", "-"}  # missing among numbers, but a level among texts
+_WRITTEN = {  # numbers that are written otherwise; at a tie, the first holds
+    "a decimal comma or a thousands separator": r"([+-]?[1-9]\d{0,2},\d{3})",
+    "a decimal comma": r"[+-]?\d*,\d+([eE][+-]?\d+)?",
+    "a thousands separator": r"[+-]?[1-9]\d{0,2}([ '’.,\u00a0\u202f]\d{3})+([.,]\d+)?",
+    "a unit": r"([+-]?\d*[.,]?\d+(?:[eE][+-]?\d+)?)\s*([^\W\d_][^\d.,]{0,11}|[%°€$£].{0,11})",
+}
 
 
 @dataclass
@@ -107,15 +113,17 @@ def prepare(
     prior: str | None = None,
     features: Sequence[str] | None = None,
     fill: bool = False,
+    notes: list[str] | None = None,
 ) -> Problem:
     """Turn a table of `read_table` into numbers. Raises InputError.
 
-    With `fill` also the rows that lack the target alone, so that it can be predicted.
+    With `fill` also the rows that lack the target alone, so that it can be predicted. What is
+    decided is added to `notes` as it is, so that they say what led to an error.
 
     Left out, each with a note: rows that repeat another or lack a value, columns that are constant,
     mostly missing or name the row. A text column becomes one of 0 and 1 for each of its values.
     """
-    notes: list[str] = []
+    notes = [] if notes is None else notes
     named = [("--target", target), *([] if prior is None else [("--prior", prior)])]
     named += [("--features", name) for name in features or ()]
     for option, name in named:
@@ -224,12 +232,29 @@ def _numbers(frame: pd.DataFrame, name: str, option: str, path: Path) -> Floats:
     size = np.abs(values)
     bad = np.flatnonzero(~((size == 0) | ((size >= SIZE[0]) & (size <= SIZE[1]))))
     if len(bad):
+        looks = _looks(cells)
         raise InputError(
             f"{option} {shown(name)} is {shown(str(cells.iloc[bad[0]]))} in row "
             f"{cells.index[bad[0]] + 1} of {path}, but must be a number (0, or {SIZE[0]:g} to "
-            f"{SIZE[1]:g} in size)."
+            f"{SIZE[1]:g} in size){looks and f': the column looks like {looks}'}."
         )
     return np.asarray(values)
+
+
+def _looks(cells: pd.Series) -> str:
+    """Return how the texts among these cells write numbers, and how to; "" if most are none."""
+    texts = cells[pd.to_numeric(cells, errors="coerce").isna()].unique()
+    found = {
+        kind: [match for text in texts if (match := re.fullmatch(pattern, text))]
+        for kind, pattern in _WRITTEN.items()
+    }
+    kind = max(found, key=lambda kind: len(found[kind]))
+    numbers, units = ({match.groups()[part] for match in found[kind]} for part in (0, -1))
+    names = kind == "a unit" and len(units) >= len(numbers)  # such as 1a, 1b, 2a, 2b
+    if names or 2 * len(found[kind]) <= len(texts):
+        return ""
+    plain = "plain ones, such as 1234.5" + ", all in one unit" * (kind == "a unit")
+    return f"numbers with {kind}, such as {shown(found[kind][0][0])}; write {plain}"
 
 
 class _Column(NamedTuple):
@@ -263,9 +288,13 @@ def _column(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> _Co
         return None
     if _numeric(cells):
         return _Column(name)
+    looks = _looks(cells)
     if 2 * len(levels) > len(cells):
-        notes.append(f"{name} left out: it names {len(levels):,} of {len(cells):,} rows")
+        why = f"looks like {looks}" if looks else f"names {len(levels):,} of {len(cells):,} rows"
+        notes.append(f"{name} left out: it {why}")
         return None
+    if looks:
+        notes.append(f"{name} is taken for categories, but looks like {looks}")
     # Ties are broken by the text, so that the order of rows does not matter.
     often = sorted(levels.index, key=lambda level: (-levels[level], level))[:LEVELS]
     if len(levels) > LEVELS:

@@ -182,9 +182,27 @@ def test_bad_input_ends_in_one_sentence(
 ) -> None:
     status, out, err = codesign(*(own if word == "OWN" else word for word in arguments))
     assert (status, out) == (1, "")
-    assert err.count("\n") == 1
-    tiny.assert_one_sentence(err.rstrip("\n"))
-    assert words in err
+    *notes, sentence = err.splitlines()
+    assert all(note.startswith("note: ") for note in notes)
+    tiny.assert_one_sentence(sentence)
+    assert words in sentence
+    assert sentence.startswith("codesign: ")
+
+
+def test_why_rows_and_columns_went_is_told_before_a_refusal(
+    codesign: Command, tmp_path: Path
+) -> None:
+    table = latencies(40)[["lanes", "latency"]].assign(ratio=[f"0,{i:03}" for i in range(40)])
+    table["lanes"] = 8
+    table.to_csv(tmp_path / "own.csv", index=False)
+    status, out, err = codesign("--table", tmp_path / "own.csv", "--target", "latency")
+    assert (status, out) == (1, "")
+    assert err.splitlines() == [
+        "note: lanes left out: it is '8' in all rows.",
+        "note: ratio left out: it looks like numbers with a decimal comma, such as '0,000'; "
+        "write plain ones, such as 1234.5.",
+        f"codesign: {tmp_path / 'own.csv'} has no column left that could predict 'latency'.",
+    ]
 
 
 def test_rows_with_the_same_features_are_held_out_together(tmp_path: Path) -> None:

@@ -142,6 +142,64 @@ def test_what_is_left_out_is_told(
     assert note in problem.notes[1]
 
 
+@pytest.mark.parametrize(
+    ("cells", "looks"),
+    [
+        ([f"0,{i}" for i in range(1, 41)], "a decimal comma, such as '0,1'; write plain ones"),
+        (["-1,5e3", ",5", "7", "8"] * 10, "a decimal comma, such as '-1,5e3'"),
+        (["0,125", "0,250"] * 20, "a decimal comma, such as '0,125'"),
+        (["1,125", "2,250"] * 20, "a decimal comma or a thousands separator, such as '1,125'"),
+        (["4 000", "900", "12 000 000"] * 10, "a thousands separator, such as '4 000'"),
+        ([f"{i} 000" for i in range(1, 41)], "a thousands separator, such as '1 000'; write plain"),
+        (["1.234,5", "4.000.000,25"] * 10, "a thousands separator, such as '1.234,5'"),
+        (["1,234,567.5", "1,000"] * 10, "a thousands separator, such as '1,234,567.5'"),
+        (
+            [f"{i} ms" for i in range(40)],
+            "a unit, such as '0 ms'; write plain ones, such as 1234.5, all in one unit",
+        ),
+        (["5,5 µs", "2e3ms", "1 MB/s", "7 ms"] * 10, "a unit, such as '5,5 µs'"),
+        (["5,5 µs", "2e3 µs", "ten"] * 10, "a unit, such as '5,5 µs'"),
+        (["10%", "20 %", "30%"] * 10, "a unit, such as '10%'"),
+        (["relu", "tanh", "5 ms"] * 10, ""),
+        (["1a", "1b", "2a", "2b"] * 10, ""),
+        (["w8k3-w24k5", "w16k3-w24k5"] * 10, ""),
+        (["8x8x1w32f32", "4x8x1w16f16"] * 10, ""),
+        (["2024-01-02", "2024-01-03", "12:30"] * 10, ""),
+        (["3x3", "5x5", "1x1"] * 10, ""),
+    ],
+)
+def test_numbers_written_otherwise_are_told(cells: list[str], looks: str) -> None:
+    rows = len(cells)
+    problem = made(y=np.arange(rows) % 7, a=np.arange(rows) % 5, b=cells)
+    told = [note for note in problem.notes if "looks like" in note]
+    assert len(told) == bool(looks)
+    distinct = len({*cells}) == rows
+    assert problem.features == (["a"] if distinct else ["a", "b"])
+    how = "left out: it" if distinct else "is taken for categories, but"
+    for note in told:
+        assert note.startswith(f"b {how} looks like numbers with ")
+        assert looks in note
+
+
+def test_a_target_written_otherwise_is_refused_with_the_reason() -> None:
+    table = frame(y=["0,3", "0,5", "1", "0,7"], a=[1, 2, 4, 3])
+    assert_refused(
+        "--target 'y' is '0,3' in row 1 of own.csv, but must be a number (0, or 1e-100 to 1e+100 "
+        "in size): the column looks like numbers with a decimal comma, such as '0,3'; write plain "
+        "ones, such as 1234.5.",
+        prepare, table, PATH, "y",
+    )  # fmt: skip
+
+
+def test_notes_are_there_when_a_table_is_refused() -> None:
+    notes: list[str] = []
+    table = frame(y=[1, 2, 3, 5], a=[1, 1, 1, 1], b=["0,1", "0,2", "0,3", "0,4"])
+    with pytest.raises(InputError, match="has no column left that could predict 'y'"):
+        prepare(table, PATH, "y", notes=notes)
+    assert notes[0] == "a left out: it is '1' in all rows"
+    assert notes[1].startswith("b left out: it looks like numbers with a decimal comma")
+
+
 def test_a_column_that_is_named_may_count_the_rows() -> None:
     table = frame(y=[1, 2, 3, 5], a=[1, 2, 1, 3], b=[7, 8, 9, 10])
     assert prepare(table, PATH, "y", None, ["b"]).features == ["b"]
