@@ -131,6 +131,17 @@ def test_a_long_table_is_cut_and_that_is_told(own: Path, monkeypatch: pytest.Mon
         assert "zero-mean Gaussian process" not in report.models.index
 
 
+@pytest.mark.parametrize(("rows", "tested"), [(51, 6), (55, 6), (56, 6), (60, 10), (120, 70)])
+def test_of_a_long_table_a_tenth_at_least_is_held_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rows: int, tested: int
+) -> None:
+    monkeypatch.setattr(fitting, "MOST", 50)
+    latencies(rows).to_csv(tmp_path / "own.csv", index=False)
+    report = fit_table(tmp_path / "own.csv", "latency", features=["f", "c", "lanes", "port"])
+    assert (report.n_train, report.n_test) == (rows - tested, tested)
+    assert any(note.startswith(f"trained on {rows - tested} of {rows}") for note in report.notes)
+
+
 def test_a_target_with_zeros_and_negative_values_has_no_logarithm(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=40)
