@@ -1,5 +1,6 @@
 """How well a surrogate predicts a table of one's own, on rows held out, beside plain models."""
 
+import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from .errors import InputError, integer, shown
 from .files import write_text
 from .kernel import Floats
 from .surrogate import Surrogate
-from .table import WIDE, Problem, prepare, read_table
+from .table import FEW, WIDE, Problem, listed, prepare, read_table
 
 LEAST = 10  # training rows
 MOST = 1_000  # training rows: the time of an exact Gaussian process grows with their cube
@@ -218,9 +219,9 @@ def show(
     """Print how well a table is predicted, and on stderr what was decided for the user, also before
     a refusal. With `out`, write the rows that lack the target there, predicted."""
     if target is None:
-        there = ", ".join(read_table(path).columns[:12])
+        there = listed(read_table(path).columns[:FEW])
         raise InputError(f"--target is missing, but must be a column of {path}, such as {there}.")
-    names = None if features is None else [name.strip() for name in features.split(",")]
+    names = None if features is None else _names(features)
     notes: list[str] = []
     try:
         report = fit_table(path, target, prior, names, train, seed, out is not None, notes)
@@ -233,3 +234,15 @@ def show(
         write_text(out, report.filled.to_csv(index=False))
         print(f"note: wrote {len(report.filled):,} rows, predicted, to {out}.", file=sys.stderr)
     print(report.json() if as_json else report)
+
+
+def _names(features: str) -> list[str]:
+    """Return the names in a line of CSV: one that holds a comma is in quotes. Raises InputError."""
+    try:
+        line = next(csv.reader([features], skipinitialspace=True, strict=True))
+    except csv.Error:
+        raise InputError(
+            f"--features is {shown(features)}, but must be names parted by commas, quoted as in a "
+            "CSV file where they hold one."
+        ) from None
+    return [name.strip() for name in line] or [""]

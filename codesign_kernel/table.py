@@ -19,6 +19,7 @@ from .kernel import Floats
 LEVELS = 20  # values of a text column that get a column of their own
 WIDE = 10.0  # a positive column that spans this factor enters by its logarithm
 LEAKS = 0.995  # correlation with the target from which a feature is pointed out
+FEW = 12  # columns or rows that a sentence names
 SIZE = 1e-100, 1e100  # of numbers other than 0, so that squares and ratios stay finite
 _MISSING = {"", "na", "n/a", "nan", "null", "?"}
 _NO_NUMBER = {"none", "-"}  # missing among numbers, but a level among texts
@@ -128,7 +129,7 @@ def prepare(
     named += [("--features", name) for name in features or ()]
     for option, name in named:
         if name not in frame:
-            there = ", ".join(frame.columns[:12]) + ", ..." * (len(frame.columns) > 12)
+            there = listed(frame.columns[:FEW]) + ", ..." * (len(frame.columns) > FEW)
             raise InputError(f"{option} is {shown(name)}, but must be a column of {path}: {there}.")
         if name == target and option != "--target":
             raise InputError(f"{option} names the target {shown(target)}, but must not.")
@@ -204,8 +205,15 @@ def prepare(
         raise InputError(f"{path} has no column left that could predict {shown(target)}.")
     problem.X, problem.asked = np.hstack(blocks), np.hstack(asked)
     prefix = f"prior: {prior}; " if prior is not None else ""
-    notes.insert(0, f"{prefix}features: {', '.join(problem.features) or 'none'}")
+    notes.insert(0, f"{prefix}features: {listed(problem.features) or 'none'}")
     return problem
+
+
+def listed(names: Sequence[str] | pd.Index) -> str:
+    """Return names of columns as --features takes them: quoted as in a CSV file."""
+    special = [name for name in names if "," in name or '"' in name]
+    quoted = {name: '"{}"'.format(name.replace('"', '""')) for name in special}
+    return ", ".join(quoted.get(name, name) for name in names)
 
 
 def _worth_using(frame: pd.DataFrame, names: list[str], notes: list[str]) -> list[str]:

@@ -142,6 +142,19 @@ def test_of_a_long_table_a_tenth_at_least_is_held_out(
     assert any(note.startswith(f"trained on {rows - tested} of {rows}") for note in report.notes)
 
 
+def test_names_that_hold_a_comma_are_given_in_quotes(codesign: Command, tmp_path: Path) -> None:
+    names = {"f": "f, of filters", "c": 'c"', "lanes": "lanes"}
+    latencies(40)[[*names, "latency"]].rename(columns=names).to_csv(tmp_path / "t.csv", index=False)
+    options = ("--table", tmp_path / "t.csv", "--target", "latency", "--features")
+    features = '"f, of filters", "c""", lanes'
+    status, _, err = codesign(*options, features)
+    assert status == 0, err
+    assert f"note: features: {features}." in err
+    status, _, err = codesign(*options, "f, of filters,lanes")
+    assert status == 1
+    assert err.endswith(f"{tmp_path / 't.csv'}: {features}, latency.\n")
+
+
 def test_a_target_with_zeros_and_negative_values_has_no_logarithm(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     a = rng.normal(size=40)
@@ -186,6 +199,14 @@ def test_what_spans_little_is_modelled_as_the_data_say() -> None:
         ),
         (["--table", "OWN", "--target", "latency", "--features", "latency"], "names the target"),
         (["--table", "nope.csv", "--target", "latency"], "nope.csv cannot be read: No such file"),
+        (
+            ["--table", "OWN", "--target", "latency", "--features", 'f,"c'],
+            "must be names parted by commas, quoted as in a CSV file where they hold one",
+        ),
+        (
+            ["--table", "OWN", "--target", "latency", "--features", ""],
+            "--features is '', but must be a column of",
+        ),
     ],
 )
 def test_bad_input_ends_in_one_sentence(
