@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,10 @@ def fit_table(
         raise InputError(f"{path} has {len(whole)} rows, but at least {LEAST + 2} are needed.")
     problem = prepare(whole, path, target, prior, features, fill, notes)
     rows, notes = len(problem.y), problem.notes
+    if fill and problem.blank.empty:
+        raise InputError(
+            f"--out is given, but {path} has no row without {target} that can be predicted."
+        )
     if rows < LEAST + 2:
         raise InputError(
             f"{path} has {rows} rows that can be used, but at least {LEAST + 2} are needed."
@@ -149,19 +154,23 @@ def fit_table(
     n_test = sum(len(part) for _, part in splits)
     if np.isnan(models["MAPE"].iloc[0]):
         notes.append(f"no MAPE: {target} is 0 in a row that was tested")
-    filled = _filled(problem, log, order[:MOST])
+    filled = _filled(problem, target, log, order[:MOST])
     return Report(target, models, n_train, n_test, notes, len(splits) > 1, filled)
 
 
-def _filled(problem: Problem, log: bool, rows: NDArray[np.int64]) -> pd.DataFrame:
+def _filled(problem: Problem, target: str, log: bool, rows: NDArray[np.int64]) -> pd.DataFrame:
     """Return the rows that lack the target with its prediction and 90 % interval, by a fit to
-    `rows` of those that have it."""
+    `rows` of those that have it. A column of theirs that has the name of a new one is kept: the new
+    ones are then named after the target, too."""
     if len(problem.blank) == 0:
         return pd.DataFrame()
     model = Surrogate(problem.prior, log).fit(problem.inputs(log)[rows], problem.y[rows])
     X = problem.inputs(log, problem.asked)
     low, high = model.interval(X, COVERAGE)
-    return problem.blank.assign(predicted=model.predict(X), low=low, high=high, source="predicted")
+    new = {"predicted": model.predict(X), "low": low, "high": high, "source": "predicted"}
+    while not problem.blank.columns.intersection([*new]).empty:
+        new = {f"{target}_{name}": values for name, values in new.items()}
+    return problem.blank.assign(**new)
 
 
 def logarithm(problem: Problem, rows: NDArray[np.int64]) -> tuple[bool, str]:
@@ -221,6 +230,8 @@ def show(
     if target is None:
         there = listed(read_table(path).columns[:FEW])
         raise InputError(f"--target is missing, but must be a column of {path}, such as {there}.")
+    if out is not None:
+        _check_out(out, path)
     names = None if features is None else _names(features)
     notes: list[str] = []
     try:
@@ -228,12 +239,16 @@ def show(
     finally:  # what was left out is often why the rest is refused
         for note in notes:
             print(f"note: {note}.", file=sys.stderr)
-    if out is not None:
-        if report.filled.empty:
-            raise InputError(f"--out is given, but no row of {path} lacks only {target}.")
-        write_text(out, report.filled.to_csv(index=False))
-        print(f"note: wrote {len(report.filled):,} rows, predicted, to {out}.", file=sys.stderr)
-    print(report.json() if as_json else report)
+    try:
+        if out is not None:
+            write_text(out, report.filled.to_csv(index=False))
+            count, new = len(report.filled), ", ".join(report.filled.columns[-4:])
+            print(
+                f"note: wrote {count:,} rows, predicted, to {out}; its last columns are {new}.",
+                file=sys.stderr,
+            )
+    finally:  # a full disk takes nothing of the report
+        print(report.json() if as_json else report)
 
 
 def _names(features: str) -> list[str]:
@@ -246,3 +261,18 @@ def _names(features: str) -> list[str]:
             "CSV file where they hold one."
         ) from None
     return [name.strip() for name in line] or [""]
+
+
+def _check_out(out: Path, path: Path) -> None:
+    """Refuse a file to write that is the table itself, or none that can be written. Raises
+    InputError."""
+    try:
+        if out.exists() and path.exists() and out.samefile(path):
+            raise InputError(f"--out is {out}, but must be another file than that of --table.")
+        if out.exists() and not out.is_file():
+            raise InputError(f"--out is {out}, but must be a file.")
+        folder = next(each for each in out.absolute().parents if each.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"--out {out} cannot be written: {error.strerror or error}.") from None

@@ -157,7 +157,7 @@ def prepare(
         notes.append(f"{_rows(before - len(whole))} left out: a value is missing in {missing}")
     blank = given[(given[target] == "") & fill]
     lacks = (blank[needed] == "").any(axis="columns")
-    if lacks.any() and not lacks.all():
+    if lacks.any():
         notes.append(f"{_rows(int(lacks.sum()))} without {target}: another value is missing, too")
     if whole.empty:
         raise InputError(f"{path} has no row in which {target} and all that predicts it is given.")
@@ -169,9 +169,8 @@ def prepare(
             f"target {shown(target)} varies by {np.ptp(y):g} about {y[0]:g}, but must vary by more."
         )
     problem = Problem(np.empty((len(y), 0)), y, notes=notes, positive=bool((y > 0).all()))
-    problem.blank = blank[~lacks]
     blocks: list[Floats] = []
-    asked: list[Floats] = []
+    entering: list[_Column] = []
     if prior is not None:
         estimate = _numbers(whole, prior, "--prior", path)
         if np.ptp(estimate) == 0:
@@ -181,21 +180,16 @@ def prepare(
             notes.append(f"prior {prior} is {estimate.min():g} in a row, so no logarithm is taken")
         problem.prior = 0
         blocks.append(estimate[:, None])
-        asked.append(_numbers(problem.blank, prior, "--prior", path)[:, None])
+        entering.append(_Column(prior, option="--prior", positive=problem.positive))
         problem.wide.append(False)
     columns = [column for name in used if (column := _column(whole, name, path, notes))]
     problem.features = [column.name for column in columns]
     for column in columns:
-        each, new = column.of(whole, path), column.of(problem.blank, path)
-        wide = each.min() > 0 and each.max() / each.min() >= WIDE
-        if wide and (new <= 0).any():
-            raise InputError(
-                f"feature {shown(column.name)} is {new.min():g} in a row without {target}, but is "
-                "positive in all rows with it."
-            )
+        each = column.of(whole, path)
+        wide = bool(each.min() > 0 and each.max() / each.min() >= WIDE)
         blocks.append(each)
-        asked.append(new)
-        problem.wide += [bool(wide)] * each.shape[1]
+        entering.append(column._replace(positive=wide))
+        problem.wide += [wide] * each.shape[1]
         varies = each.shape[1] == 1 and np.ptp(each) > 0
         if varies and abs(np.corrcoef(each[:, 0], y)[0, 1]) > LEAKS:
             notes.append(
@@ -203,7 +197,11 @@ def prepare(
             )
     if not blocks:
         raise InputError(f"{path} has no column left that could predict {shown(target)}.")
-    problem.X, problem.asked = np.hstack(blocks), np.hstack(asked)
+    problem.X = np.hstack(blocks)
+    problem.blank = blank[~lacks]
+    for column in entering:
+        problem.blank = column.predictable(problem.blank, target, path, notes)
+    problem.asked = np.hstack([column.of(problem.blank, path) for column in entering])
     prefix = f"prior: {prior}; " if prior is not None else ""
     notes.insert(0, f"{prefix}features: {listed(problem.features) or 'none'}")
     return problem
@@ -267,24 +265,39 @@ def _looks(cells: pd.Series) -> str:
 
 class _Column(NamedTuple):
     """How a feature enters: as its numbers, or a text as 0 and 1 for each of its `levels`; `known`
-    are all texts that it may be."""
+    are all texts that it may be, and `positive` must be a number whose logarithm is taken."""
 
     name: str
     levels: list[str] | None = None
     known: frozenset[str] | None = None
+    positive: bool = False
+    option: str = "feature"
 
     def of(self, frame: pd.DataFrame, path: Path) -> Floats:
-        """Return the columns (n, k) of the rows. Raises InputError for what is not known."""
+        """Return the columns (n, k) of the rows. Raises InputError for what is no number."""
         if self.levels is None:
-            return _numbers(frame, self.name, "feature", path)[:, None]
+            return _numbers(frame, self.name, self.option, path)[:, None]
         cells = frame[self.name]
-        new = [] if self.known is None else [cell for cell in cells if cell not in self.known]
-        if new:
-            raise InputError(
-                f"feature {shown(self.name)} is {shown(str(new[0]))} in a row without the target, "
-                "but in none with it."
-            )
         return np.column_stack([cells == level for level in self.levels]).astype(np.float64)
+
+    def predictable(
+        self, blank: pd.DataFrame, target: str, path: Path, notes: list[str]
+    ) -> pd.DataFrame:
+        """Return the rows without target that are here like some with it, and tell of others."""
+        cells = blank[self.name]
+        if self.positive:
+            why, unlike = "positive in all", self.of(blank, path)[:, 0] <= 0
+        else:
+            known = cells if self.known is None else self.known
+            why, unlike = "in no", ~cells.isin([*known]).to_numpy(dtype=np.bool_)
+        rows = np.flatnonzero(unlike)
+        if len(rows):
+            where = [f"{shown(cells.iloc[i])} in row {cells.index[i] + 1}" for i in rows[:FEW]]
+            notes.append(
+                f"{_rows(len(rows))} without {target} not predicted: {self.name} is "
+                f"{', '.join(where)}{', ...' * (len(rows) > FEW)}, but {why} rows with {target}"
+            )
+        return blank[~unlike]
 
 
 def _column(frame: pd.DataFrame, name: str, path: Path, notes: list[str]) -> _Column | None:

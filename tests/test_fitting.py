@@ -282,7 +282,7 @@ def test_rows_without_the_target_are_predicted(codesign: Command, tmp_path: Path
         "--out", out, "--json",
     )  # fmt: skip
     assert status == 0, err
-    assert "note: wrote 20 rows, predicted, to" in err
+    assert f"note: wrote 20 rows, predicted, to {out}; its last columns are predicted, low" in err
     assert json.loads(printed)["n_test"] == 100
     found = pd.read_csv(out)
     assert found["name"].tolist() == table["name"].iloc[blank].tolist()
@@ -298,27 +298,125 @@ def test_rows_without_the_target_are_predicted(codesign: Command, tmp_path: Path
 
 
 def test_rows_that_cannot_be_predicted_are_told(codesign: Command, tmp_path: Path) -> None:
-    table = latencies(40).astype(str)
+    table = latencies(40).astype(str).assign(kind=["a", "b"] * 20)
     path = tmp_path / "own.csv"
-    table.to_csv(path, index=False)
-    options = ("--table", path, "--target", "latency", "--out", tmp_path / "out.csv")
-    status, out, err = codesign(*options)
+    options = ("--table", path, "--target", "latency", "--prior", "estimate", "--seed", 1)
+
+    def run(*more: object) -> tuple[int, str, str]:
+        table.to_csv(path, index=False)
+        return codesign(*options, *more)
+
+    blank = "--out", tmp_path / "out.csv"
+    refusal = f"codesign: --out is given, but {path} has no row without latency that can be"
+    status, out, err = run(*blank)
     assert (status, out) == (1, "")
-    assert err.splitlines()[-1].endswith(
-        f"--out is given, but no row of {path} lacks only latency."
-    )
-    table["kind"] = ["a", "b"] * 20
+    assert err.splitlines()[-1].startswith(refusal)
+    assert "held-out rows" not in err  # the bar
     table.loc[39, ["latency", "kind"]] = ["", "c"]
-    table.to_csv(path, index=False)
-    status, out, err = codesign(*options)
-    assert status == 1
-    assert "feature 'kind' is 'c' in a row without the target, but in none with it." in err
-    status, out, err = codesign(*options[:-2])  # nobody asked for that row
+    status, out, err = run(*blank)
+    why = "1 row without latency not predicted: kind is 'c' in row 40, but in no rows with latency"
+    assert (status, out) == (1, "")
+    assert f"note: {why}." in err
+    assert err.splitlines()[-1].startswith(refusal)
+    status, out, err = run()  # nobody asked for that row
     assert status == 0, err
-    table.loc[39, "kind"] = "a"
-    table.loc[38, ["latency", "f"]] = ""
-    table.to_csv(path, index=False)
-    status, out, err = codesign(*options)
+    assert why not in err
+    table.loc[34:38, "latency"] = ""
+    table.loc[38, "f"] = ""
+    table.loc[36:37, "f"] = ["0", "-1"]
+    table.loc[35, "estimate"] = "0"
+    status, out, err = run(*blank)
     assert status == 0, err
     assert "1 row without latency: another value is missing, too" in err
-    assert len(pd.read_csv(tmp_path / "out.csv")) == 1
+    assert f"note: {why}." in err
+    assert (
+        "note: 2 rows without latency not predicted: f is '0' in row 37, '-1' in row 38, but "
+        "positive in all rows with latency."
+    ) in err
+    assert "1 row without latency not predicted: estimate is '0' in row 36, but positive" in err
+    assert pd.read_csv(tmp_path / "out.csv")["name"].tolist() == ["l34"]
+
+
+def half_blank(path: Path, **more: object) -> None:
+    """A table whose second half lacks the target."""
+    table = latencies(40).astype(str).assign(**more)
+    table.loc[20:, "latency"] = ""
+    table.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("column", ["predicted", "low", "high", "source"])
+def test_no_column_of_the_table_is_lost_in_what_is_written(
+    codesign: Command, tmp_path: Path, column: str
+) -> None:
+    half_blank(tmp_path / "own.csv", **{column: "mine", "latency_low": "mine, too"})
+    status, _, err = codesign(
+        "--table", tmp_path / "own.csv", "--target", "latency", "--out", tmp_path / "out.csv"
+    )
+    assert status == 0, err
+    found = pd.read_csv(tmp_path / "out.csv")
+    prefix = "latency_latency_"
+    assert set(found[column]) == {"mine"}
+    assert set(found["latency_low"]) == {"mine, too"}
+    new = [f"{prefix}{name}" for name in ("predicted", "low", "high", "source")]
+    assert found.columns.tolist()[-4:] == new
+    assert (found[f"{prefix}low"] < found[f"{prefix}predicted"]).all()
+    assert set(found[f"{prefix}source"]) == {"predicted"}
+    assert f"its last columns are {', '.join(new)}." in err
+
+
+@pytest.mark.parametrize("way", ["same", "spelling", "link", "hard link"])
+def test_the_table_itself_is_not_written_over(codesign: Command, tmp_path: Path, way: str) -> None:
+    path, out = tmp_path / "own.csv", tmp_path / "out.csv"
+    half_blank(path)
+    if way == "same":
+        out = path
+    elif way == "spelling":
+        out = tmp_path / "there" / ".." / "own.csv"
+        (tmp_path / "there").mkdir()
+    elif way == "link":
+        out.symlink_to(path)
+    else:
+        out.hardlink_to(path)
+    before = path.read_bytes()
+    for table, to in ((path, out), (out, path)):
+        status, printed, err = codesign("--table", table, "--target", "latency", "--out", to)
+        assert (status, printed) == (1, "")
+        assert err == f"codesign: --out is {to}, but must be another file than that of --table.\n"
+    assert path.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_refused_before_any_work(
+    codesign: Command, tmp_path: Path
+) -> None:
+    half_blank(tmp_path / "own.csv")
+    (tmp_path / "closed").mkdir()
+    own = tmp_path / "own.csv"
+    with tiny.read_only(tmp_path / "closed"):
+        for out, words in (
+            (tmp_path, f"--out is {tmp_path}, but must be a file."),
+            (own / "out.csv", "cannot be written: Not a directory."),
+            (tmp_path / "closed" / "out.csv", "cannot be written: Permission denied."),
+            (tmp_path / "closed" / "new" / "out.csv", "cannot be written: Permission denied."),
+        ):
+            status, printed, err = codesign("--table", own, "--target", "latency", "--out", out)
+            assert (status, printed) == (1, "")
+            assert err.count("\n") == 1
+            assert err.endswith(f"{words}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["closed", "own.csv"]
+
+
+@pytest.mark.parametrize("more", [["--json"], []])
+def test_a_report_is_printed_though_its_rows_cannot_be_written(
+    codesign: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise InputError(f"{path} cannot be written: No space left on device; nothing changed.")
+
+    monkeypatch.setattr(fitting, "write_text", full)
+    half_blank(tmp_path / "own.csv")
+    status, printed, err = codesign(
+        "--table", tmp_path / "own.csv", "--target", "latency", "--out", tmp_path / "o.csv", *more
+    )
+    assert status == 1
+    assert err.endswith("No space left on device; nothing changed.\n")
+    assert json.loads(printed)["n_test"] == 20 if more else "latency: each of 20 rows" in printed
