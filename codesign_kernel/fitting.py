@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -267,7 +268,10 @@ def _check_out(out: Path, path: Path) -> None:
     """Refuse a file to write that is the table itself, or none that can be written. Raises
     InputError."""
     try:
-        if out.exists() and path.exists() and out.samefile(path):
+        same = os.path.realpath(out) == os.path.realpath(
+            path
+        )  # as in new/../own.csv, before `new` is made
+        if same or (out.exists() and path.exists() and out.samefile(path)):
             raise InputError(f"--out is {out}, but must be another file than that of --table.")
         if out.exists() and not out.is_file():
             raise InputError(f"--out is {out}, but must be a file.")

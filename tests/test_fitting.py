@@ -364,7 +364,7 @@ def test_no_column_of_the_table_is_lost_in_what_is_written(
     assert f"its last columns are {', '.join(new)}." in err
 
 
-@pytest.mark.parametrize("way", ["same", "spelling", "link", "hard link"])
+@pytest.mark.parametrize("way", ["same", "spelling", "new folder", "link", "hard link"])
 def test_the_table_itself_is_not_written_over(codesign: Command, tmp_path: Path, way: str) -> None:
     path, out = tmp_path / "own.csv", tmp_path / "out.csv"
     half_blank(path)
@@ -373,12 +373,14 @@ def test_the_table_itself_is_not_written_over(codesign: Command, tmp_path: Path,
     elif way == "spelling":
         out = tmp_path / "there" / ".." / "own.csv"
         (tmp_path / "there").mkdir()
+    elif way == "new folder":
+        out = tmp_path / "there" / ".." / "own.csv"
     elif way == "link":
         out.symlink_to(path)
     else:
         out.hardlink_to(path)
     before = path.read_bytes()
-    for table, to in ((path, out), (out, path)):
+    for table, to in ((path, out), (out, path))[: 1 if way == "new folder" else 2]:
         status, printed, err = codesign("--table", table, "--target", "latency", "--out", to)
         assert (status, printed) == (1, "")
         assert err == f"codesign: --out is {to}, but must be another file than that of --table.\n"
