@@ -71,6 +71,11 @@ def train(
         name = f"images:{Path(name[7:]).expanduser().resolve()}"
     data = datasets.load(name, folder=data_folder, download=download, shape=chosen.input)
     phase.check_data(chosen, data)  # before a study is there that holds what does not fit
+    sizes = [len(part) for part in (data.train, data.validation, data.test)]
+    print(
+        "{:,} images to train on, {:,} to validate, {:,} to test;".format(*sizes),
+        f"{len(data.classes)} classes; a validation image is {100 / sizes[1]:.2g} points.",
+    )
     made = create(study, chosen, name, preset, seed, devices)
     supernet = phase.train(chosen, data, preset, seed, made.supernet_path)
     if int(os.environ.get("RANK", "0")) == 0:
@@ -110,7 +115,9 @@ def fit(
     own: Annotated[Path | None, typer.Option("--table", help="A CSV file of your own.")] = None,
     target: Annotated[str | None, typer.Option(help="Column to predict.")] = None,
     prior: Annotated[str | None, typer.Option(help="Column with an estimate of it.")] = None,
-    features: Annotated[str | None, typer.Option(help="A,B,...; all others if none.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="A,B,..., as in a CSV file; all others if none.")
+    ] = None,
     train_rows: Annotated[int | None, typer.Option("--train", help="Rows to train on.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of what is drawn; 0 if none.")] = None,
     out: Annotated[

@@ -127,7 +127,7 @@ class Dataset:
     @property
     def mirror(self) -> bool:
         """Whether training may mirror images: not where that makes another class of them."""
-        return self.name != "digits"
+        return self.name in ("fashion-mnist", "cifar10")
 
     def draws(self, size: int, seed: int, step: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
         """Return which images of a step of training are mirrored, (size,), and the corner, down and

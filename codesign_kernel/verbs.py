@@ -256,9 +256,11 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
     """Return a front as the verb `explore` prints it, thinned to `SHOWN` designs if not `every`.
     `basis`: see `rests_on`."""
     front = found.front
-    pick = np.arange(len(front))
+    pick, place = np.arange(len(front)), explore.knee(front[[*QUANTITIES]].to_numpy())
     if not every and len(front) > SHOWN:
-        pick = np.unique(np.linspace(0, len(front) - 1, SHOWN).round().astype(int))
+        pick = np.linspace(0, len(front) - 1, SHOWN).round().astype(int)
+        pick[np.abs(pick - place).argmin()] = place
+    best = front.iloc[place]
     rows = front.iloc[pick]
     shown = rows[["id"]].assign(design=rows[KEY].agg("@".join, axis=1))
     for name, told in TOLD.items():
@@ -266,7 +268,6 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
         head = f"{told.label.lower()} {told.unit}"
         shown[head] = [f"{value} [{low}, {high}]" for value, low, high in ends]
     shown[["dsp", "bram", "lut"]] = rows[["dsp", "bram", "lut"]]
-    best = knee(front)
     part = f", of which {len(rows)} are shown (--all shows all)" if len(rows) < len(front) else ""
     sure = f" with a probability of {100 * asked.confidence:g} %" if asked.uncertain else ""
     return (

@@ -4,9 +4,11 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -142,3 +144,16 @@ def test_command_prints_its_help() -> None:
     result = subprocess.run([command, "--help"], capture_output=True, text=True, cwd=os.sep)
     assert result.returncode == 0, result.stderr
     assert "Usage: codesign" in result.stdout
+
+
+@pytest.mark.fashion
+def test_the_lines_of_python_in_the_readme_run(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"  ```python\n(.*?)  ```\n", text, re.DOTALL)
+    shutil.copytree(ROOT / "data" / "studies" / "fashion", tmp_path / "fashion")
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"accuracy .* measured +(True|False)\n", done.stdout)
+    assert "modelled" in done.stdout
+    assert "</html>" in (tmp_path / "front.html").read_text(encoding="utf-8")

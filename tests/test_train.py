@@ -104,7 +104,7 @@ def halfway(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- what a step sees ---------------------------------------------------------------------------
 
 
-def pictures(n: int, shape: tuple[int, int, int], name: str = "pictures") -> Dataset:
+def pictures(n: int, shape: tuple[int, int, int], name: str = "cifar10") -> Dataset:
     """Random pictures without any black, so that one can tell how each was moved."""
     rng = np.random.default_rng(0)
     split = ArraySplit(rng.integers(1, 256, (n, *shape), np.uint8), np.arange(n))
@@ -165,8 +165,9 @@ def test_batch_shifts_within_a_sixteenth_and_mirrors_half(
     assert 0.4 < np.mean([move.mirrored for move in seen]) < 0.6
 
 
-def test_batch_never_mirrors_digits() -> None:
-    data = pictures(5, (8, 8, 1), name="digits")
+@pytest.mark.parametrize("name", ["digits", "images:/signs"])
+def test_batch_never_mirrors_what_may_be_another_class_then(name: str) -> None:
+    data = pictures(5, (8, 8, 1), name=name)
     assert not data.mirror
     seen = [
         move for step in range(30) for move in moves(data, batch(data, 8, 3, step, augment=True)[0])
