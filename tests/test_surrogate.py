@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import check_grad
+from scipy.spatial.distance import cdist
 from scipy.stats import lognorm, norm
+from scipy.stats import t as student
+from sklearn.datasets import make_friedman1
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, DotProduct, Matern, WhiteKernel
 from sklearn.linear_model import RidgeCV
@@ -21,7 +24,12 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from codesign_kernel.baselines import compare
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays, write_arrays
-from codesign_kernel.kernel import JITTER, hyperprior, negative_log_posterior
+from codesign_kernel.kernel import (
+    JITTER,
+    heavy_hyperprior,
+    hyperprior,
+    negative_log_posterior,
+)
 from codesign_kernel.surrogate import Surrogate
 
 
@@ -79,15 +87,39 @@ def test_posterior_is_that_of_scikit_learn(variance):
     np.testing.assert_allclose(model.predict(new), mean, rtol=1e-12)
 
 
-def test_gradient_and_value_of_the_log_posterior():
+ROUGH = [(1, 200, 30), (2, 400, 12), (1, 500, 60), (8, 300, 4), (4, 600, 5)]  # d, n, waves
+
+
+@pytest.mark.parametrize(("d", "n", "waves"), [*ROUGH, (5, 200, 2), (20, 300, 1)])
+def test_single_precision_moves_no_more_than_it_says(d, n, waves):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(0, 1, (n, d))
+    y = np.sin(waves * X).sum(axis=1) + 0.05 * rng.normal(size=n)
+    model = Surrogate().fit(X, y)
+    new = np.vstack([rng.uniform(0, 1, (2000, d)), rng.uniform(-3, 4, (500, d)), X])
+    a, b, *lengths, noise = np.exp(model.theta_)
+    z = (new - X.mean(axis=0)) / X.std(axis=0)
+    r = np.sqrt(5) * cdist(z / lengths, model._z / lengths)
+    k = 1 + a * z @ model._z.T + b * (1 + r + r**2 / 3) * np.exp(-r)
+    known = ((k @ model._root.T) ** 2).sum(axis=1)
+    std = np.sqrt(np.maximum(1 + a * (z**2).sum(axis=1) + b - known, 0) + noise) * y.std()
+    mean = y.mean() + y.std() * k @ model._alpha
+    found, found_std = model.predict(new, return_std=True)
+    assert (np.abs(found - mean) < 1e-6 * std).all()
+    np.testing.assert_allclose(found_std, std, rtol=5e-3)
+    assert (np.abs(model.estimate(new, single=True)[0] - mean) < 1e-3 * std).all()
+
+
+@pytest.mark.parametrize("prior", [hyperprior, heavy_hyperprior])
+def test_gradient_and_value_of_the_log_posterior(prior):
     X, y = smooth(30)
     t = (y - y.mean()) / y.std()
-    centre, precision = hyperprior(4)
+    centre, penalty = prior(4)
     rng = np.random.default_rng(0)
     places = [centre + rng.normal(size=7) for _ in range(5)]
     likelihoods = []
     for theta in places:
-        args = (X, t, centre, precision)
+        args = (X, t, centre, penalty)
         error = check_grad(
             lambda p, *a: negative_log_posterior(p, *a)[0],
             lambda p, *a: negative_log_posterior(p, *a)[1],
@@ -95,9 +127,7 @@ def test_gradient_and_value_of_the_log_posterior():
             *args,
         )
         assert error < 1e-3 * np.linalg.norm(negative_log_posterior(theta, *args)[1])
-        shift = theta - centre
-        prior = shift @ precision @ shift / 2
-        likelihoods.append(prior - negative_log_posterior(theta, *args)[0])
+        likelihoods.append(penalty(theta - centre)[0] - negative_log_posterior(theta, *args)[0])
     expected = [oracle(p).fit(X, t).log_marginal_likelihood_value_ for p in places]
     np.testing.assert_allclose(np.diff(likelihoods), np.diff(expected), rtol=1e-6)
 
@@ -153,6 +183,49 @@ def test_log_density_is_that_of_normal_and_log_normal_predictions():
     assert model.log_density() == pytest.approx(expected)
     other = Surrogate(prior=4, log=True).fit(X, 1000 * y)
     assert other.log_density() == pytest.approx(expected - np.log(1000), abs=1e-3)
+
+
+def test_heavy_tails_are_those_of_student():
+    # Length scales are independent t about their mean, which is normal; a, b and noise are t.
+    d, shift = 3, np.array([0.5, -2.0, 1.0, -0.5, 2.5, -7.0])
+    value, apart = heavy_hyperprior(d)[1](shift), shift[2:-1] - 1.0
+    expected = student.logpdf(apart / 0.5, 1).sum() + norm.logpdf(1.0, 0, np.sqrt(1 + 0.25 / 3))
+    expected += student.logpdf(shift[[0, 1, -1]] / [1.5, 1.0, 1.0], 3).sum()
+    peak = 3 * student.logpdf(0, 1) + norm.logpdf(0, 0, np.sqrt(1 + 0.25 / 3))
+    peak += 3 * student.logpdf(0, 3)
+    assert value[0] == pytest.approx(peak - expected)
+
+
+def quadratic(n: int, seed: int):
+    X = np.random.default_rng(seed).uniform(1, 10, (n, 3))
+    return X, X[:, 0] + X[:, 1] ** 2 + 3
+
+
+def few_matter(n: int, seed: int):
+    return make_friedman1(n, random_state=seed)
+
+
+@pytest.mark.parametrize(("make", "n", "worst"), [(quadratic, 20, 0.4), (few_matter, 60, 0.8)])
+def test_what_has_no_noise_or_few_inputs_that_matter_is_learnt(make, n, worst):
+    errors = []
+    for seed in range(8):
+        X, y = make(n, seed)
+        new, truth = make(500, 99)
+        model = Surrogate().fit(X, y)
+        usual = Surrogate().fit(X, y)._condition(model._mode(*hyperprior(model._z.shape[1])))
+        errors.append([np.abs(each.predict(new) - truth).mean() for each in (model, usual)])
+    heavy, usual = np.mean(errors, axis=0)
+    assert heavy < worst * usual
+
+
+@pytest.mark.parametrize("kind", ["smooth", "cycles"])
+def test_tails_are_normal_where_that_predicts_as_well(kind):
+    for seed in range(5):
+        X, y = smooth(60, seed, noise=0.3) if kind == "smooth" else cycles(60, seed)
+        model = Surrogate() if kind == "smooth" else Surrogate(prior=4, log=True)
+        model.fit(X, y)
+        usual = model._mode(*hyperprior(model._z.shape[1]))
+        np.testing.assert_array_equal(model.theta_, usual)
 
 
 def test_recovers_a_known_function():
@@ -371,6 +444,27 @@ def test_bad_input_is_named(prior, log, y, message):
     X = np.array([[1.0, 2.0], [2.0, -1.0], [3.0, 1.0]])
     with pytest.raises(InputError, match=message):
         Surrogate(prior, log).fit(X, y)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_what_overflows_is_refused(log):
+    X, y = cycles(12)
+    with pytest.raises(InputError, match=r"y holds .*e\+30\d in size, but must be at most 1e\+100"):
+        Surrogate(prior=4, log=log).fit(X, y * 1e300)
+    with pytest.raises(InputError, match=r"X holds .* in size, but must be at most 1e\+100"):
+        Surrogate(prior=4, log=log).fit(X * 1e200, y)
+
+
+def test_a_query_beyond_all_reason_is_refused():
+    X, y = smooth(12)
+    model, new = Surrogate().fit(X, y), np.zeros((3, 4))
+    new[1, 2] = -1e200
+    for ask in (model.predict, model.interval, model.joint):
+        with pytest.raises(InputError, match=r"X holds -1e\+200, but must be within 1e"):
+            ask(new)
+    new[1, 2] = -1e12
+    assert all(np.isfinite(each).all() for each in model.predict(new, return_std=True))
+    assert np.isfinite(model.estimate(new, 0.9, single=True)).all()
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, 90, float("nan")])
