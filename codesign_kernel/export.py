@@ -23,6 +23,7 @@ from .program import Program, compile_network
 from .quantities import UNITS
 from .report import report
 from .rtl.shape import Shape
+from .simulate import CAUSES
 from .space import Architecture, SearchSpace
 from .specialise import kept_answers, specialise
 from .study import Study
@@ -32,6 +33,12 @@ from .workload import layers_of
 
 OPSET = 17
 PROGRAM = "program.bin"
+LAYER_UNITS = {
+    "macs": "multiply-accumulates",
+    "weight_bytes": "bytes over the memory port",
+    "feature_bytes": "bytes over the memory port",
+    "cycles": f"clock cycles, the sum of those by cause: {', '.join(CAUSES)}",
+}
 FILES = ("design.json", "layers.csv", "model.onnx", PROGRAM, "report.html", "weights.safetensors")
 
 
@@ -98,6 +105,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "accuracy_is_of": "float32 weights, where it does not say int8",
         "measured_hardware": hardware,
         "modelled_cycles": float(layers["cycles"].sum()),
+        "layers": {"file": "layers.csv", "source": "modelled, of one image", "units": LAYER_UNITS},
         "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},
         "study": _origin(study),
         "device": device.label,

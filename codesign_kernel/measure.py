@@ -119,8 +119,7 @@ def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
         return 0
     for key in pending:  # what could not be read again is not stored
         study.space.encode(Architecture.parse(key[0]))
-        if key[2]:
-            study.device(key[2])
+        study.device(key[2] or next(iter(study.devices)))
     with study.store.writing() as connection:
         for key in tqdm(pending, desc=label, unit="design"):
             began = time.perf_counter()
@@ -128,9 +127,8 @@ def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
             seconds = time.perf_counter() - began
             for name in values:
                 choice("quantity that a meter measures", name, MEASURED)
-            sources = dict.fromkeys(values, meter.source) | {
-                name: "modelled" for name in meter.modelled if name in values
-            }
+            modelled = {name: "modelled" for name in meter.modelled if name in values}
+            sources = dict.fromkeys(values, meter.source) | modelled
             study.store.add(connection, key, values, meter.method, sources, seconds)
     return len(pending)
 

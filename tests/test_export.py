@@ -202,6 +202,8 @@ def test_layers_add_up_to_the_whole(folder: Path, design: Design) -> None:
     assert table["cycles"].sum() == pytest.approx(figures.cycles[0])
     content = json.loads((folder / "design.json").read_text())
     assert content["modelled_cycles"] == pytest.approx(figures.cycles[0])
+    assert content["layers"]["source"] == "modelled, of one image"
+    assert set(content["layers"]["units"]) <= set(pd.read_csv(folder / "layers.csv"))
     np.testing.assert_allclose(table["cycles"], table[list(CAUSES)].sum(axis=1))
 
 
