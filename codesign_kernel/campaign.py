@@ -5,7 +5,7 @@ what was predicted of it before, and how far the front came. A round's designs a
 they are measured, and each measurement as it comes: killed, the same command goes on from there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -109,6 +109,27 @@ def save(study: Study, campaigns: Sequence[Campaign]) -> None:
     write_json(study.root / CHOSEN, {"version": __version__, "campaigns": content})
 
 
+def known(
+    study: Study, devices: Sequence[str], bounds: Constraints, engines: Mapping[str, Accelerators]
+) -> Known:
+    """Return what a study has measured, on engines that keep to the bounds on DSP and block RAM: on
+    those of a device that are given, or on any. Raises InputError as `measure.rows` does."""
+    rows = measure.rows(study, "accuracy")
+    found = Known(dict(zip(rows["architecture"], map(float, rows["accuracy"]), strict=True)))
+    for name in devices:
+        grid = usable(study.device(name), bounds, engines.get(name))
+        allowed = {str(acc) for acc in grid}
+        latency, power = (
+            measure.rows(study, quantity, name).set_index([*TEXTS])[quantity].astype(float)
+            for quantity in QUANTITIES[1:]
+        )
+        both = latency.to_frame().join(power, how="inner")
+        for (*key, device), *pair in both.itertuples(name=None):
+            if key[1] in allowed:
+                found.hardware[key[0], key[1], device] = pair[0], pair[1]
+    return found
+
+
 class Improvement:
     """A study that is improved under constraints, on some of its devices.
 
@@ -137,7 +158,8 @@ class Improvement:
                 what = f"latency_ms on {name}" if name else "accuracy"
                 raise InputError(
                     f"{what} of this study is by {method!r}, but to improve it must be by "
-                    f"{' or '.join(map(repr, allowed))}: run `codesign profile` on this study."
+                    f"{' or '.join(map(repr, allowed))}: run `codesign profile` on this study, or "
+                    "`codesign propose` for hardware of your own."
                 )
             if every_engine and name and name not in self.engines:
                 raise InputError(
@@ -186,20 +208,7 @@ class Improvement:
 
     def known(self) -> Known:
         """Return what was measured, on engines that keep to the bounds on DSP and block RAM."""
-        rows = measure.rows(self.study, "accuracy")
-        known = Known(dict(zip(rows["architecture"], map(float, rows["accuracy"]), strict=True)))
-        for name in self.names:
-            grid = usable(self.study.device(name), self.bounds, self.engines.get(name))
-            allowed = {str(acc) for acc in grid}
-            latency, power = (
-                measure.rows(self.study, quantity, name).set_index([*TEXTS])[quantity].astype(float)
-                for quantity in QUANTITIES[1:]
-            )
-            both = latency.to_frame().join(power, how="inner")
-            for (*key, device), *pair in both.itertuples(name=None):
-                if key[1] in allowed:
-                    known.hardware[key[0], key[1], device] = pair[0], pair[1]
-        return known
+        return known(self.study, self.names, self.bounds, self.engines)
 
     def _choose(
         self, predictors: Predictors, found: Exploration, known: Known, n: int

@@ -16,6 +16,7 @@ from . import __version__, accelerator, datasets, measure, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer, shown
 from .network_cost import cost
 from .options import HERE, DownloadOption, FolderOption, JsonOption, SeedOption, StudyOption
+from .propose import propose
 from .study import PRESETS, Study, create, open_study
 
 app = typer.Typer(
@@ -253,6 +254,7 @@ def page_command(
     raise typer.Exit(serve(study, port, browser))
 
 
+app.command()(propose)
 app.command()(verbs.record)
 app.command()(rounds.improve)
 app.command()(cost)

@@ -154,3 +154,34 @@ def test_a_meter_of_ones_own_is_held_to_names_that_are_known(study: Study) -> No
         measure.measure(study, Board(), [key], "x")
     with pytest.raises(InputError, match="device is 'zynq'"):
         measure.measure(study, Board(), [(*key[:2], "zynq")], "x")
+
+
+def test_what_to_measure_next_is_written_filled_in_and_recorded(
+    study: Study, codesign: Codesign, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.csv"
+    asked = ("propose", path, "--study", study.root, "--device", SMALL, "--generations", 3)
+    status, out, _ = codesign(*asked, "--designs", 4, "--min-accuracy", 70)
+    assert status == 0
+    assert out.splitlines()[0] == f"Wrote {path}: 4 designs, with what is predicted of them."
+    assert out.splitlines()[2] == f"  codesign record {path} --by NAME --study {study.root}"
+    table = pd.read_csv(path)
+    designs = [study.find(text) for text in table["design"]]
+    assert len({str(design) for design in designs}) == 4
+    predicted = study.predict(designs)
+    for name in ("accuracy", "latency_ms", "power_w_high"):
+        np.testing.assert_allclose(table[f"predicted_{name}"], predicted[name], rtol=1e-4)
+    assert (predicted["accuracy"] >= 70).all()
+    stored = set(
+        study.store.rows()[["architecture", "accelerator", "device"]].agg("@".join, axis=1)
+    )
+    assert not stored & set(table["design"])
+    assert codesign("record", path, "--by", "me", "--study", study.root)[0] == 1  # all are empty
+    table.assign(latency_ms=predicted["latency_ms"], power_w=0.3).to_csv(path, index=False)
+    status, out, _ = codesign("record", path, "--by", "me", "--study", study.root)
+    assert (status, out.splitlines()[0][:40]) == (
+        0,
+        f"latency_ms on {SMALL}: 4 designs measured, 4"[:40],
+    )
+    status, _, err = codesign(*asked, "--designs", 0)
+    assert (status, err) == (1, "codesign: --designs is 0, but must be from 1 to 1000.\n")
