@@ -7,7 +7,7 @@ reached, and often what it takes of the device.
 import pandas as pd
 
 from . import routed
-from .accelerator import Accelerator, Device
+from .accelerator import Accelerator, Accelerators, Device
 from .errors import InputError
 from .meters import SIMULATION, recorded
 from .study import Study
@@ -33,6 +33,16 @@ def measured(study: Study, device: str) -> dict[str, dict[str, float]]:
 def clocks(study: Study, device: str) -> dict[str, float]:
     """Return the clocks in MHz of `measured` engines, by the engine's text."""
     return {engine: known["clock_mhz"] for engine, known in measured(study, device).items()}
+
+
+def built(study: Study, device: str) -> Accelerators:
+    """Return the engines of a device whose clock is known: of the shipped table, and those measured
+    for the study. Raises InputError if there is none."""
+    there = set(routed.engines(study.device(device)))
+    there |= {Accelerator.parse(text) for text in clocks(study, device)}
+    if not there:
+        raise InputError(f"no engine of {device} was placed and routed: leave out --routed-only.")
+    return Accelerators.of(sorted(there))
 
 
 def known(study: Study, acc: Accelerator, device: Device) -> tuple[dict[str, float], str]:

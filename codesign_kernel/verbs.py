@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from . import explore, measure, meters, routed, synthesize
+from . import engines, explore, measure, meters, routed, synthesize
 from . import record as own
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
@@ -200,6 +200,9 @@ def explore_command(
     device: DevicesOption = None,
     generations: GenerationsOption = 60,
     seed: SeedOption = 0,
+    routed_only: Annotated[
+        bool, typer.Option("--routed-only", help="Engines whose clock was measured, no others.")
+    ] = False,
     sample: Annotated[bool, typer.Option("--sample", help="Keep designs for the page.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Print the whole front.")] = False,
     as_json: JsonOption = False,
@@ -210,8 +213,11 @@ def explore_command(
     asked = Constraints(*bounds, confidence)
     names = searched(opened, device, generations, seed)
     predictors, basis = opened.predictors(), rests_on(opened, names)
+    grids = {name: engines.built(opened, name) for name in names if routed_only}
     try:
-        found = explore.explore(predictors, names, asked, generations=generations, seed=seed)
+        found = explore.explore(
+            predictors, names, asked, generations=generations, seed=seed, engines=grids
+        )
         if as_json:
             print(json.dumps(front_for_programs(found, asked, basis), indent=2, allow_nan=False))
         else:

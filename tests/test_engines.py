@@ -1,15 +1,17 @@
 """What a study knows of engines: those measured for it, beside those of the shipped table."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import tiny
 
-from codesign_kernel import engines, measure, routed
-from codesign_kernel.accelerator import Accelerator
+from codesign_kernel import cli, engines, measure, routed
+from codesign_kernel.accelerator import Accelerator, load_device
+from codesign_kernel.errors import InputError
 from codesign_kernel.meters import RECORDED, SIMULATION
 from codesign_kernel.store import Key
-from codesign_kernel.study import Study
+from codesign_kernel.study import Study, create
 
 SMALL = tiny.DEVICES[0]
 OWN, SHIPPED = "4x2x1w4f8", "4x4x1w16f16"
@@ -72,3 +74,30 @@ def test_predictions_know_the_clock_of_an_engine_that_was_measured_for_the_study
     assert study.predictors().clocks == predictors.clocks
     (reached,) = routed.clocks(tiny.engines(device)[:0].of([acc]), device, {OWN: 140.25})
     assert reached == 140.25
+
+
+def test_engines_that_were_built_are_those_of_the_table_and_of_the_study(study: Study) -> None:
+    device = study.device(SMALL)
+    assert [*engines.built(study, SMALL)] == sorted(routed.engines(device))
+    add(study, OWN, FIGURES, SIMULATION)
+    expected = sorted([*routed.engines(device), Accelerator.parse(OWN)])
+    assert [*engines.built(study, SMALL)] == expected
+
+
+def test_a_search_of_built_engines_keeps_to_them(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ["explore", "--study", study.root, "--device", SMALL, "--generations", "2"]
+    monkeypatch.setattr(sys, "argv", ["codesign", *map(str, asked), "--routed-only"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0, capsys.readouterr().err
+    there = {str(acc) for acc in engines.built(study, SMALL)}
+    assert set(study.front()["accelerator"]) <= there
+
+
+def test_a_device_without_built_engines_says_so(tmp_path: Path) -> None:
+    arria = load_device("arria10-gx1150")
+    study = create(tmp_path / "study", tiny.SPACE, "digits", "quick", 0, [arria])
+    with pytest.raises(InputError, match="no engine of arria10-gx1150 was placed and routed"):
+        engines.built(study, arria.name)
