@@ -270,7 +270,7 @@ def distance(one: State, other: State) -> float:
 
 
 def test_training_is_the_sandwich_rule(digits: Dataset, tmp_path: Path) -> None:
-    data = replace(digits, name="digits that may be mirrored")
+    data = replace(digits, name="cifar10")  # which may be mirrored
     preset = replace(CALM, augment=True)
     weights = train(SPACE, data, "tiny", 0, tmp_path / "net", preset=preset).state_dict()
     assert distance(weights, reference(data, preset, 0, [0], 1)) < 1e-5
