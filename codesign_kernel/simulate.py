@@ -30,6 +30,7 @@ _STATUS = {
     2: "its arguments are wrong", 3: "its input cannot be read",
     4: "the engine asked for memory that is not there", 5: "the limit of cycles is reached",
     6: "its output cannot be written", 7: "the engine has a loop without a register",
+    8: "the engine waits for what never comes: please report this network and engine",
 }  # fmt: skip
 
 

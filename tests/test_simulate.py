@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codesign_kernel import program
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.cycles import Port, cycles, traffic
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers
 from codesign_kernel.program import compile_network
 from codesign_kernel.rtl.engine import to_rtlil
-from codesign_kernel.rtl.shape import Shape
+from codesign_kernel.rtl.shape import Shape, pack
 from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, count_cycles, simulate
 from codesign_kernel.space import load_space
 from codesign_kernel.tools import compiler, yosys
@@ -140,6 +141,17 @@ def test_the_closed_form_knows_uneven_tiles(
     assert found.compute[0] == run.layers["compute"].iloc[0]
     assert found.total[0] == pytest.approx(run.cycles, rel=0.1)
     assert sum(traffic(layers, shape.accelerator, port))[0] == 8 * (run.read + run.written)
+
+
+def test_an_engine_that_waits_for_ever_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_beat(values: dict[str, int], port_bytes: int) -> bytes:
+        return pack(values | {"i_rest": 1}, port_bytes)  # which the compiler never asks for
+
+    net = IntegerNetwork([layer(np.random.default_rng(4), 8, 20, 1)], (20, 1, 1))
+    monkeypatch.setattr(program, "pack", one_beat)
+    made = compile_network(net, Shape(Accelerator.parse("2x2x1w16f16"), 32))
+    with pytest.raises(InputError, match="the engine waits for what never comes"):
+        simulate(made, np.zeros(net.input, np.int8), IDEAL)
 
 
 def test_a_run_without_end_and_a_layer_without_room_are_told() -> None:

@@ -12,6 +12,7 @@
 
 constexpr size_t DEPTH = 4;     // commands that the memory controller takes ahead
 constexpr uint64_t SAMPLE = 29; // prime to the lengths of the engine's loops
+constexpr uint64_t QUIET = 1 << 22; // cycles without a beat, more than any chunk of pixels takes
 
 struct Command {
   bool write;
@@ -37,6 +38,7 @@ int main(int count, char **words) {
   std::deque<Command> queue;
   std::map<unsigned, std::array<uint64_t, 8>> spent;
   uint64_t cycle = 0, free_at = 0, refresh = every, reads = 0, writes = 0, flips = 0, samples = 0;
+  uint64_t moved = 0;
   std::array<uint64_t, 8> *row = nullptr;
   unsigned task = ~0u;
   for (; cycle < limit; cycle++) {
@@ -64,7 +66,9 @@ int main(int count, char **words) {
     }
     reads += reading;
     writes += wrote;
+    if (cycle - moved > QUIET) return 8;
     if (reading || wrote) {
+      moved = cycle;
       now->address++;
       if (--now->left == 0) {
         queue.pop_front();
