@@ -2,9 +2,10 @@
 
     python benchmarks/unseen.py data/unseen_cycles.csv
 
-Other subnets than those of data/layer_cycles.csv, on its engines and on four others; and small
-networks of random layers, on the engines and memory ports that the tests run them on. The memory is
-ideal. Some ten minutes, most of it for compiling the engines. Prints a table.
+Other subnets than those of data/layer_cycles.csv, on its engines and on four others; small networks
+of random layers, on the engines and memory ports that the tests run them on; and the layers of the
+published networks at 224 x 224 that the engine can run, each by itself, which are cut into tiles.
+The memory is ideal. Some ten minutes, most of it for compiling the engines. Prints a table.
 """
 
 import argparse
@@ -16,10 +17,11 @@ from cycles import BOUNDS, ENGINES, PORT_BITS, SPACES
 from tqdm.auto import tqdm
 
 from codesign_kernel.accelerator import Accelerator
-from codesign_kernel.cycles import Port, cycles
+from codesign_kernel.cycles import Port, cycles, runs
 from codesign_kernel.files import write_text
 from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers
 from codesign_kernel.measure import stratified
+from codesign_kernel.networks import load_network, shipped
 from codesign_kernel.program import compile_network
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.simulate import IDEAL, simulate
@@ -32,6 +34,7 @@ RANDOM = (
     ("4x4x1w16f16", 64), ("8x4x2w16f32", 64), ("16x4x1w32f16", 64), ("2x8x2w32f32", 128),
     ("8x2x1w32f32", 32), ("4x16x1w32f32", 64),
 )  # fmt: skip
+PUBLISHED = ("8x8x1w64f32", "16x8x1w64f32")
 NETWORKS = 12  # of random layers on each engine
 
 
@@ -69,6 +72,20 @@ def chance(rng: np.random.Generator) -> IntegerNetwork:
     return IntegerNetwork(layers, (channels, height, width))
 
 
+def published(text: str) -> list[IntegerNetwork]:
+    """Return the layers of the shipped networks that an engine can run, each once, by itself."""
+    port, found = Port.of_memory(PORT_BITS, IDEAL), dict[tuple[int, ...], IntegerNetwork]()
+    for name in shipped():
+        layers = load_network(name).layers
+        fit = runs(layers, Accelerator.parse(text), port) & (np.asarray(layers.repeat) == 1)
+        for i in np.flatnonzero(fit & (layers.in_height > 1)):
+            sides = [int(getattr(layers, side)[i]) for side in ("in_height", "in_width")]
+            f, c, k, s = (int(getattr(layers, side)[i]) for side in BOUNDS[:4])
+            key = (f, c, k, s, *sides)
+            found[key] = IntegerNetwork([layer(f, c, k, stride=s)], (c, *sides))
+    return list(found.values())
+
+
 def rows_of(network: IntegerNetwork, about: dict[str, object]) -> list[dict[str, object]]:
     """Simulate a network; return a row for each layer, with the cycles of both."""
     shape = Shape(Accelerator.parse(str(about["accelerator"])), int(str(about["port_bits"])))
@@ -101,6 +118,11 @@ def main() -> None:
         "random": (RANDOM, [chance(rng) for _ in range(NETWORKS)]),
     }
     work = [
+        (one, {"kind": "published", "accelerator": text, "port_bits": PORT_BITS, "network": i})
+        for text in PUBLISHED
+        for i, one in enumerate(published(text))
+    ]
+    work += [
         (one, {"kind": kind, "accelerator": text, "port_bits": bits, "network": i})
         for kind, (engines, networks) in kinds.items()
         for text, bits in engines

@@ -91,6 +91,11 @@ def test_layers_that_the_closed_form_was_not_made_on() -> None:
     error = (table["now"] / table["cycles"] - 1).abs()
     subnet = error[table["kind"] == "subnet"]
     chance = error[table["kind"] == "random"]
+    published = error[table["kind"] == "published"]
+    assert len(published) >= 150
+    assert published.median() < 0.001
+    assert published.quantile(0.98) < 0.05
+    assert published.max() < 0.08
     assert len(subnet) >= 1000
     assert subnet.median() < 0.001
     assert subnet.quantile(0.98) < 0.03
