@@ -5,22 +5,25 @@ from html import escape
 
 import pandas as pd
 
-from . import engines
+from .accelerator import Device
 from .constraints import CONFIDENCE
 from .design import Design
+from .engines import Known
 from .quantities import QUANTITIES, TOLD
 from .space import Architecture
-from .study import Study
 
 _NAMES = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
 
 
-def describe(study: Study, row: pd.Series, worst: pd.Series, design: Design) -> str:
+def describe(
+    row: pd.Series, worst: pd.Series, design: Design, device: Device,
+    sources: Mapping[tuple[str, str], str], engine: Known,
+) -> str:  # fmt: skip
     """Return HTML: a table of predicted figures, and what the design is made of.
 
-    `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`.
+    `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`, `sources` as of
+    `Study.sources`, `engine` as of `engines.known`.
     """
-    device, sources = study.device(design.device), study.sources()
     figures = "".join(
         f"<tr><th scope='row'>{told.label}</th>"
         f"<td>{told.text(row[key])} {told.unit}</td>"
@@ -38,8 +41,7 @@ def describe(study: Study, row: pd.Series, worst: pd.Series, design: Design) -> 
         for key in QUANTITIES
     )
     kept = f"{'; '.join(limits)}: each with a probability of {100 * CONFIDENCE:g} %"
-    acc = design.accelerator
-    known, source = engines.known(study, acc, device)
+    acc, (known, source) = design.accelerator, engine
     return (
         f"<table><thead><tr>{head}</tr></thead><tbody>{figures}</tbody></table>"
         f"<dl><dt>Keeps to</dt><dd>{kept}</dd>"
@@ -52,10 +54,9 @@ def describe(study: Study, row: pd.Series, worst: pd.Series, design: Design) -> 
     )
 
 
-def resources(study: Study, design: Design) -> tuple[pd.DataFrame, str]:
-    """Return what a design takes of its device, as `charts.resources` draws it, and the source."""
-    device = study.device(design.device)
-    known, source = engines.known(study, design.accelerator, device)
+def resources(engine: Known, device: Device) -> tuple[pd.DataFrame, str]:
+    """Return what an engine takes of its device, as `charts.resources` draws it, and the source."""
+    known, source = engine
     rows = [(label, int(known[key]), getattr(device, key)) for key, label in _NAMES.items()]
     return pd.DataFrame(rows, columns=["resource", "used", "budget"]), source
 

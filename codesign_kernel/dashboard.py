@@ -13,7 +13,7 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 
-from . import card, charts, live
+from . import card, charts, engines, live
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError
@@ -154,10 +154,16 @@ class Dashboard:
         """The design that is shown."""
         return Design.parse(f"{self.row.architecture}@{self.row.accelerator}@{self.row.device}")
 
+    @property
+    def engine(self) -> engines.Known:
+        """What is known of its engine."""
+        return engines.known(self.design.accelerator, self.cloud.device, self.built)
+
     def _open(self, name: str) -> None:
         """Show a device: its designs, the ranges of its limits, and the design suggested."""
         cloud = self.clouds[name]
         power = self.sources.get(("power_w", name), "stored")
+        self.built = engines.measured(self.study, name)
         self.picture = Picture(live.chart(cloud, power))
         self.picture.on_msg(lambda _, point, __: self._click(int(point["n"])))
         old, self.holder.children = self.holder.children, (self.picture,)
@@ -242,7 +248,9 @@ class Dashboard:
         self.row = tabulate(self.study.space, self.cloud.device, some).iloc[0]
         self.picture.set(chosen=live.mark(self.row))
         worst = self.cloud.values.iloc[index]
-        self.about.value = card.describe(self.study, self.row, worst, self.design)
+        self.about.value = card.describe(
+            self.row, worst, self.design, self.cloud.device, self.sources, self.engine
+        )
         self._say_why()
         if self.exporting is None:
             self.outcome.value = ""
@@ -260,7 +268,7 @@ class Dashboard:
     def _charts(self) -> list[charts.alt.Chart | charts.alt.LayerChart]:
         table = self.study.layers(self.design)
         return [
-            charts.resources(*card.resources(self.study, self.design), width="container"),
+            charts.resources(*card.resources(self.engine, self.cloud.device), width="container"),
             charts.architecture(table, width="container"),
             charts.layers(table, width="container"),
         ]

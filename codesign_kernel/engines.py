@@ -4,27 +4,27 @@ Designs that were simulated, or recorded from a table of one's own, say which cl
 reached, and often what it takes of the device.
 """
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from . import routed
 from .accelerator import Accelerator, Accelerators, Device
 from .errors import InputError
 from .meters import SIMULATION, recorded
+from .store import KEY
 from .study import Study
+
+Known = tuple[dict[str, float], str]  # of an engine: its FIGURES, and their source
 
 
 def measured(study: Study, device: str) -> dict[str, dict[str, float]]:
     """Return what was measured of engines on a device last, of FIGURES, by the engine's text."""
-    try:
-        rows = study.store.rows()
-    except InputError:  # nothing was measured yet
-        return {}
-    if "clock_mhz" not in rows:
-        return {}
-    by = rows["method"].map(lambda method: method == SIMULATION or recorded(method))
-    rows = rows[by & (rows["device"] == device) & rows["clock_mhz"].notna()]
+    rows = study.store.found().reindex(columns=[*KEY, "method", *routed.FIGURES])
+    rows = rows[(rows["device"] == device) & rows["clock_mhz"].notna()]
+    by = [method == SIMULATION or recorded(method) for method in rows["method"]]
     found: dict[str, dict[str, float]] = {}
-    for row in rows.reindex(columns=["accelerator", *routed.FIGURES]).to_dict("records"):
+    for row in rows.loc[by, ["accelerator", *routed.FIGURES]].to_dict("records"):
         engine = str(row.pop("accelerator"))
         found[engine] = {str(name): float(x) for name, x in row.items() if not pd.isna(x)}
     return found
@@ -45,8 +45,8 @@ def built(study: Study, device: str) -> Accelerators:
     return Accelerators.of(sorted(there))
 
 
-def known(study: Study, acc: Accelerator, device: Device) -> tuple[dict[str, float], str]:
-    """Return `routed.known`, of which what was measured for the study takes precedence."""
+def known(acc: Accelerator, device: Device, own: Mapping[str, Mapping[str, float]]) -> Known:
+    """Return `routed.known`, of which what was `measured` for a study, `own`, takes precedence."""
     found, source = routed.known(acc, device)
-    own = measured(study, device.name).get(str(acc))
-    return (found, source) if own is None else (found | own, "measured")
+    mine = own.get(str(acc))
+    return (found, source) if mine is None else (found | dict(mine), "measured")

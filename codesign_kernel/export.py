@@ -94,7 +94,8 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         with replacing(folder / PROGRAM) as temporary:
             temporary.write_bytes(program.image)
     hardware = study.measured(design)
-    known, source = engines.known(study, design.accelerator, device)
+    own = engines.measured(study, device.name)
+    known, source = engines.known(design.accelerator, device, own)
     content: dict[str, Any] = {
         "design": str(design),
         "id": design.id,

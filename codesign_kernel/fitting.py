@@ -268,9 +268,8 @@ def _check_out(out: Path, path: Path) -> None:
     """Refuse a file to write that is the table itself, or none that can be written. Raises
     InputError."""
     try:
-        same = os.path.realpath(out) == os.path.realpath(
-            path
-        )  # as in new/../own.csv, before `new` is made
+        # As in new/../own.csv, before `new` is made.
+        same = os.path.realpath(out) == os.path.realpath(path)
         if same or (out.exists() and path.exists() and out.samefile(path)):
             raise InputError(f"--out is {out}, but must be another file than that of --table.")
         if out.exists() and not out.is_file():

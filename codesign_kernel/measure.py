@@ -6,7 +6,7 @@ A design is measured once by each method; rows are stored as they come.
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ from .quantities import QUANTITIES
 from .rtl.shape import Shape
 from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace
-from .store import Key
+from .store import KEY, Key
 from .study import LEAST, Study
 from .workload import layers_of, totals
 
@@ -191,16 +191,18 @@ def _is_past(study: Study, method: str) -> bool:
 
 
 def inputs(
-    study: Study, quantity: str, device: str, frame: pd.DataFrame
-) -> tuple[np.ndarray, list[str]]:
-    """Return the features of rows of `rows`, (n, f), and their names."""
+    study: Study, quantity: str, device: str, frame: pd.DataFrame,
+    clocks: Mapping[str, float] | None = None,
+) -> tuple[np.ndarray, list[str]]:  # fmt: skip
+    """Return the features of rows of `rows`, (n, f), and their names; `clocks` are as of
+    `engines.clocks`, if they are known."""
     genomes = np.stack([study.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
     if quantity == "accuracy":
         return accuracy_features(study.space, genomes)
     acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
     layers = layers_of(study.space, genomes)
     measured = [quantity] if _basis(frame) else []
-    own = engines.clocks(study, device)
+    own = engines.clocks(study, device) if clocks is None else clocks
     X, names = hardware_features(layers, acc, study.devices[device], measured, clocks=own)
     return X[quantity], names
 
@@ -216,18 +218,18 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
 
     Nothing is stored. Raises InputError if there are too few rows.
     """
-    predictors = Predictors(study.space, study.devices, accuracy_surrogate())
+    clocks = {name: engines.clocks(study, name) for name in study.devices}
+    predictors = Predictors(study.space, study.devices, accuracy_surrogate(), clocks=clocks)
     jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
     frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
     for (quantity, device), frame in tqdm(frames.items(), desc="fit", unit="quantity"):
-        X, _ = inputs(study, quantity, device, frame)
+        X, _ = inputs(study, quantity, device, frame, clocks.get(device))
         model = hardware_surrogate() if device else predictors.accuracy
         model.fit(X, frame[quantity].to_numpy(dtype=np.float64))
         if device:
             predictors.hardware[quantity, device] = model
             if basis := _basis(frame):
                 predictors.basis[quantity, device] = basis
-            predictors.clocks[device] = engines.clocks(study, device)
     return predictors, frames
 
 
@@ -261,7 +263,7 @@ def fit(study: Study) -> pd.DataFrame:
     predictors, frames = fitted(study)
     picked, tables = chosen(study), list[pd.DataFrame]()
     for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
-        X, _ = inputs(study, quantity, device, frame)
+        X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
         y = frame[quantity].to_numpy(dtype=np.float64)
         keys = frame[["architecture", "accelerator", "device"]].itertuples(index=False, name=None)
         drawn = np.array([key not in picked for key in keys])
@@ -310,9 +312,7 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
         for meter in meters:
             key = (full[0], "", "") if isinstance(meter, Accuracy) else full
             measure(study, meter, [key], f"verify {design.id}")
-            stored = study.store.rows().set_index(
-                ["architecture", "accelerator", "device", "method"]
-            )
+            stored = study.store.rows().set_index([*KEY, "method"])
             for _, row in stored.loc[[(*key, meter.method)]].iterrows():
                 found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}
         found |= {q: (value, "measured") for q, value in record.values(study, design).items()}

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from .constraints import Constraints
 from .errors import integer
-from .study import STUDY, Study
+from .study import STUDY, Study, open_study
 
 StudyOption = Annotated[
     Path, typer.Option("--study", "-s", envvar=STUDY, help="The study's folder.")
@@ -34,11 +35,20 @@ ConfidenceOption = Annotated[
 GenerationsOption = Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")]
 
 
-def searched(study: Study, device: Sequence[str] | None, generations: int, seed: int) -> list[str]:
-    """Check where and how long a search is to be, and return its devices. Raises InputError."""
+Limit = float | None
+Bounds = tuple[Limit, Limit, Limit, Limit, Limit]  # in the order of `Constraints`
+
+
+def searched(
+    root: Path, device: Sequence[str] | None, bounds: Bounds, confidence: float,
+    generations: int, seed: int,
+) -> tuple[Study, list[str], Constraints]:  # fmt: skip
+    """Open the study of a search, check where, within what and how long it is to be, and return the
+    study, its devices and the constraints. Raises InputError."""
+    study, asked = open_study(root), Constraints(*bounds, confidence)
     names = list(device or study.devices)
     for name in names:
         study.device(name)
     integer("--generations", generations, 1, 1_000)
     integer("--seed", seed, 0, 2**31 - 1)
-    return names
+    return study, names, asked

@@ -35,7 +35,7 @@ from .options import (
 )
 from .quantities import QUANTITIES
 from .record import DESIGN, VALUES
-from .study import Study, open_study
+from .study import Study
 
 MOST = 1_000
 
@@ -76,11 +76,9 @@ def propose(
 ) -> None:
     """Say which designs to measure next on hardware of your own: those by which the front is
     expected to grow most. Fill in what you measured, then `codesign record` the file."""
-    opened = open_study(study)
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
-    names = searched(opened, device, generations, seed)
+    opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--designs", designs, 1, MOST)
-    asked = Constraints(*bounds, confidence)
     table = proposed(opened, names, asked, designs, generations, seed)
     write_text(out, table.to_csv(index=False, float_format="%.6g"))
     print(f"Wrote {out}: {len(table)} designs, with what is predicted of them.")

@@ -91,7 +91,7 @@ def _key(study: Study, text: str, given: list[str]) -> Key:
         architecture = Architecture.parse(text.partition("@")[0])
         study.space.encode(architecture)
         return str(architecture), "", ""
-    design = study.find(text) if "@" in text else study.find(Design.parse(text).id)
+    design = study.find(str(Design.parse(text)))
     return str(design.architecture), str(design.accelerator), design.device
 
 
@@ -109,10 +109,7 @@ def _number(field: str, cell: str, name: str) -> float:
 
 def _stored(study: Study, method: str) -> dict[tuple[Key, str], float]:
     """Return what the study holds by a method, by design and quantity."""
-    try:
-        rows = study.store.rows()
-    except InputError:  # nothing was measured yet
-        return {}
+    rows = study.store.found()
     rows = rows[rows["method"] == method]
     found: dict[tuple[Key, str], float] = {}
     for name in (name for name in VALUES if name in rows):
@@ -136,12 +133,9 @@ def _told(counts: Counter[tuple[str, str]], known: dict[tuple[Key, str], float])
 
 def values(study: Study, design: Design) -> dict[str, float]:
     """Return what was recorded of a design last, of QUANTITIES."""
-    try:
-        rows = study.store.rows()
-    except InputError:  # nothing was measured yet
-        return {}
-    texts = dict(zip(KEY, str(design).split("@"), strict=True))
-    rows = rows[rows["method"].map(recorded) & (rows["architecture"] == texts["architecture"])]
+    rows, texts = study.store.found(), dict(zip(KEY, str(design).split("@"), strict=True))
+    rows = rows[rows["method"].map(recorded).astype(bool)]
+    rows = rows[rows["architecture"] == texts["architecture"]]
     whole = (rows[KEY] == texts).all(axis=1)
     found: dict[str, float] = {}
     for name in (name for name in QUANTITIES if name in rows):

@@ -48,8 +48,9 @@ def report(
     device = study.device(design.device)
     sources = study.sources()
     latency, power = (sources[quantity, device.name] for quantity in QUANTITIES[1:])
-    used, source = card.resources(study, design)
-    clock = engines.known(study, design.accelerator, device)[0]["clock_mhz"]
+    engine = engines.known(design.accelerator, device, engines.measured(study, device.name))
+    used, source = card.resources(engine, device)
+    clock = engine[0]["clock_mhz"]
     pictures = [
         charts.to_svg(chart)
         for chart in (charts.architecture(layers), charts.layers(layers),

@@ -10,7 +10,7 @@ import typer
 
 from . import meters
 from .campaign import TEXTS, Campaign, Improvement, columns
-from .constraints import CONFIDENCE, Constraints
+from .constraints import CONFIDENCE
 from .errors import integer
 from .files import alone
 from .meters import SIMULATION
@@ -31,7 +31,7 @@ from .options import (
     searched,
 )
 from .quantities import QUANTITIES, TITLES
-from .study import SETTINGS, open_study
+from .study import SETTINGS
 
 if TYPE_CHECKING:  # Altair takes a second to start
     from .charts import alt
@@ -90,10 +90,8 @@ def improve(
     architecture and its hardware figures, if they are not known. With --every-engine it counts
     networks. Killed, the same command goes on; with a larger budget it measures as many more.
     """
-    opened = open_study(study)
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
-    asked = Constraints(*bounds, confidence)
-    names = searched(opened, device, generations, seed)
+    opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--budget", budget, 1, MOST)
     integer("--rounds", rounds, 1, MOST)
     if chart is not None:

@@ -13,7 +13,6 @@ Files are replaced whole, never edited in place. A study can be opened from a re
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,9 +222,8 @@ class Study:
         if (self.root / "front.json").exists():
             found = self.front()
             keys += found.loc[found["id"] == identifier, KEY].itertuples(index=False)
-        with suppress(InputError):  # nothing was measured yet
-            rows = self.store.rows()[KEY]
-            keys += rows[rows["device"] != ""].drop_duplicates().itertuples(index=False)
+        rows = self.store.found()[KEY]
+        keys += rows[rows["device"] != ""].drop_duplicates().itertuples(index=False)
         for key in keys:
             design = Design.parse("@".join(key))
             if design.id == identifier:
@@ -238,10 +236,7 @@ class Study:
     def measured(self, design: Design) -> dict[str, float]:
         """Return the `cycles`, `clock_mhz` and `latency_ms` that were measured of a design last;
         empty if none were."""
-        try:
-            rows = self.store.rows()
-        except InputError:  # nothing was measured yet
-            return {}
+        rows = self.store.found()
         rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design))
                     & (rows["source"] == "measured")]  # fmt: skip
         kept = [name for name in ("cycles", "clock_mhz", "latency_ms") if name in rows]

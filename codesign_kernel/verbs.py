@@ -208,10 +208,8 @@ def explore_command(
     as_json: JsonOption = False,
 ) -> None:
     """Phase 3: search for the Pareto set on predictions, under constraints."""
-    opened = open_study(study)
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
-    asked = Constraints(*bounds, confidence)
-    names = searched(opened, device, generations, seed)
+    opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     predictors, basis = opened.predictors(), rests_on(opened, names)
     grids = {name: engines.built(opened, name) for name in names if routed_only}
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from codesign_kernel import card, cost, routed
+from codesign_kernel import card, cost, engines, routed
 from codesign_kernel.accelerator import load_device
 from codesign_kernel.design import Design
 from codesign_kernel.study import open_study
@@ -29,7 +29,10 @@ def test_figures_have_units_and_sources(
 ) -> None:
     chip = load_device(device)
     design = Design.parse(f"w8k3-w24k53@{accelerator}@{device}")
-    text = re.sub(r"<[^>]+>", " ", card.describe(FASHION, ROW, WORST, design))
+    engine = engines.known(design.accelerator, chip, engines.measured(FASHION, device))
+    text = re.sub(
+        r"<[^>]+>", " ", card.describe(ROW, WORST, design, chip, FASHION.sources(), engine)
+    )
     words = " ".join(text.split())
     for expected in ("Accuracy 91.50 % 90.50 to 92.50 % predicted from measured subnets",
                      "Latency 0.2500 ms 0.2000 to 0.3000 ms predicted from measured designs",
@@ -40,7 +43,7 @@ def test_figures_have_units_and_sources(
                      "stage 1: 8 filters, kernels 3; stage 2: 24 filters, kernels 5, 3",
                      chip.label, str(design)):  # fmt: skip
         assert expected in words
-    table, whence = card.resources(FASHION, design)
+    table, whence = card.resources(engine, chip)
     known = routed.known(design.accelerator, chip)[0]
     assert whence == source
     assert table["used"].tolist() == [known["dsp"], known["bram"], known["lut"]]

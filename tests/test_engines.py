@@ -29,22 +29,27 @@ def add(study: Study, engine: str, values: dict[str, float], method: str) -> Non
         study.store.add(connection, key, values, method, "measured", 0.0)
 
 
+def known(study: Study, engine: str) -> engines.Known:
+    own = engines.measured(study, SMALL)
+    return engines.known(Accelerator.parse(engine), study.device(SMALL), own)
+
+
 def test_an_engine_that_was_measured_for_the_study_is_known(study: Study) -> None:
     device, acc = study.device(SMALL), Accelerator.parse(OWN)
     assert engines.measured(study, SMALL) == {}  # the closed form measures nothing
-    assert engines.known(study, acc, device) == (routed.modelled(acc, device), "modelled")
+    assert known(study, OWN) == (routed.modelled(acc, device), "modelled")
     add(study, OWN, FIGURES, SIMULATION)
-    assert engines.known(study, acc, device) == (FIGURES, "measured")
+    assert known(study, OWN) == (FIGURES, "measured")
     assert engines.clocks(study, SMALL) == {OWN: 140.25}
     assert engines.clocks(study, tiny.DEVICES[1]) == {}
 
 
 def test_a_recorded_clock_goes_before_the_table_of_engines(study: Study) -> None:
     device, acc = study.device(SMALL), Accelerator.parse(SHIPPED)
-    known = routed.figures(acc, device)
-    assert engines.known(study, acc, device) == (known, "measured")
+    table = routed.figures(acc, device)
+    assert known(study, SHIPPED) == (table, "measured")
     add(study, SHIPPED, {"clock_mhz": 100.0}, f"{RECORDED}a board")
-    assert engines.known(study, acc, device) == (known | {"clock_mhz": 100.0}, "measured")
+    assert known(study, SHIPPED) == (table | {"clock_mhz": 100.0}, "measured")
 
 
 def test_predictions_know_the_clock_of_an_engine_that_was_measured_for_the_study(
