@@ -1,13 +1,14 @@
 """Options that verbs of the command line share, and what is checked of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .constraints import Constraints
-from .errors import integer
+from .errors import Stopped, integer
 from .study import STUDY, Study, open_study
 
 StudyOption = Annotated[
@@ -33,6 +34,15 @@ ConfidenceOption = Annotated[
     float, typer.Option(help="Probability with which each of these is to hold.")
 ]
 GenerationsOption = Annotated[int, typer.Option(help="Of 1000 designs each; up to 1000.")]
+
+
+@contextmanager
+def begun_anew() -> Iterator[None]:
+    """Say, if it is stopped, that what runs inside begins anew: nothing of it is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped("stopped; the same command searches anew.") from None
 
 
 Limit = float | None

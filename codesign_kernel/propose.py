@@ -31,6 +31,7 @@ from .options import (
     PowerOption,
     SeedOption,
     StudyOption,
+    begun_anew,
     searched,
 )
 from .quantities import QUANTITIES
@@ -79,7 +80,8 @@ def propose(
     bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--designs", designs, 1, MOST)
-    table = proposed(opened, names, asked, designs, generations, seed)
+    with begun_anew():
+        table = proposed(opened, names, asked, designs, generations, seed)
     write_text(out, table.to_csv(index=False, float_format="%.6g"))
     print(f"Wrote {out}: {len(table)} designs, with what is predicted of them.")
     print(f"Fill in {', '.join(VALUES)} (%, ms, W, MHz) as far as you measure them, then:")

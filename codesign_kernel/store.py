@@ -132,7 +132,7 @@ class Store:
         return wide.reset_index().rename_axis(columns=None)
 
     def found(self) -> pd.DataFrame:
-        """Return what `rows` does, or a table without rows where there is nothing to read yet."""
+        """Return what `rows` does, or a table without rows where that has none to give."""
         with suppress(InputError):
             return self.rows()
         return pd.DataFrame(columns=[*KEY, "method", "source"])

@@ -16,7 +16,7 @@ from . import record as own
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
-from .errors import InputError, Stopped, integer
+from .errors import InputError, integer
 from .explore import Exploration
 from .files import alone
 from .network_cost import accelerator_of
@@ -33,6 +33,7 @@ from .options import (
     PowerOption,
     SeedOption,
     StudyOption,
+    begun_anew,
     searched,
 )
 from .predict import COVERAGE
@@ -212,7 +213,7 @@ def explore_command(
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     predictors, basis = opened.predictors(), rests_on(opened, names)
     grids = {name: engines.built(opened, name) for name in names if routed_only}
-    try:
+    with begun_anew():
         found = explore.explore(
             predictors, names, asked, generations=generations, seed=seed, engines=grids
         )
@@ -224,8 +225,6 @@ def explore_command(
             opened.save_exploration(found, asked, sample)
         except InputError as error:  # a study that many share is read-only
             print(f"codesign: the front was not stored: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        raise Stopped("stopped; the same command searches anew.") from None
 
 
 def rests_on(study: Study, devices: Sequence[str]) -> str:

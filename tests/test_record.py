@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from codesign_kernel import cli, cost, measure, record
+from codesign_kernel import cli, cost, explore, measure, record
 from codesign_kernel.errors import InputError
 from codesign_kernel.predict import RECORDED
 from codesign_kernel.study import Study
@@ -185,3 +185,17 @@ def test_what_to_measure_next_is_written_filled_in_and_recorded(
     )
     status, _, err = codesign(*asked, "--designs", 0)
     assert (status, err) == (1, "codesign: --designs is 0, but must be from 1 to 1000.\n")
+
+
+def test_proposing_that_is_stopped_begins_anew(
+    study: Study, codesign: Codesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explore, "explore", stopped)
+    path = tmp_path / "next.csv"
+    status, out, err = codesign("propose", path, "--study", study.root)
+    assert (status, out) == (130, "")
+    assert err == "codesign: stopped; the same command searches anew.\n"
+    assert not path.exists()
