@@ -56,9 +56,7 @@ def hyperprior(d: int, spread: float = 1.0) -> tuple[Floats, Penalty]:
     isotropic where data are few, and has a scale for each input where they are many. `spread`
     widens all but the shared factor.
     """
-    covariance = np.diag(
-        spread**2 * np.array([*_DEVIATIONS[:2], *[_APART] * d, _DEVIATIONS[2]]) ** 2
-    )
+    covariance = np.diag(spread**2 * _deviations(d) ** 2)
     covariance[2:-1, 2:-1] += 1.0
     precision = np.linalg.inv(covariance)
 
@@ -74,7 +72,7 @@ def heavy_hyperprior(d: int) -> tuple[Floats, Penalty]:
     That is for data with next to no noise, or with a few inputs that matter far more than others.
     1 degree of freedom for what length scales differ by, 3 for a, b and the noise.
     """
-    scale = np.array([*_DEVIATIONS[:2], *[_APART] * d, _DEVIATIONS[2]])
+    scale = _deviations(d)
     freedom = np.array([3.0, 3.0, *[1.0] * d, 3.0])
 
     def penalty(shift: Floats) -> tuple[float, Floats]:
@@ -87,6 +85,10 @@ def heavy_hyperprior(d: int) -> tuple[Floats, Penalty]:
         return float(value), gradient
 
     return _centre(d), penalty
+
+
+def _deviations(d: int) -> Floats:
+    return np.array([*_DEVIATIONS[:2], *[_APART] * d, _DEVIATIONS[2]])
 
 
 def _centre(d: int) -> Floats:
