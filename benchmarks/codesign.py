@@ -27,7 +27,7 @@ import oneloop
 import pandas as pd
 from tqdm.auto import tqdm
 
-from codesign_kernel import charts, measure, routed
+from codesign_kernel import charts, fits, measure, routed
 from codesign_kernel.charts import alt
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.explore import explore
@@ -103,7 +103,7 @@ def fit(study: Study) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(study.root, Path(folder, "study"))
         began = spent()
-        measure.fit(open_study(copy))
+        fits.fit(open_study(copy))
         return [spent() - began]
 
 

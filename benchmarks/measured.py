@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from cycles import MEMORIES, PORT_BITS
 
-from codesign_kernel import cost, measure
+from codesign_kernel import cost, fits, measure
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.cycles import Port, cycles
 from codesign_kernel.space import Architecture, load_space
@@ -139,5 +139,5 @@ def _engines() -> pd.DataFrame:
 def _study(quantity: str, device: str = "") -> pd.DataFrame:
     study = open_study(DATA / "studies" / "fashion")
     rows = measure.rows(study, quantity, device)
-    X, names = measure.inputs(study, quantity, device, rows)
+    X, names = fits.inputs(study, quantity, device, rows)
     return pd.DataFrame(X, columns=names).assign(**{quantity: rows[quantity].to_numpy(float)})

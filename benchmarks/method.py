@@ -20,6 +20,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import NormalDist
 
@@ -33,25 +34,28 @@ from codesign_kernel.explore import Designs
 from codesign_kernel.files import write_text
 from codesign_kernel.growth import grow, stairs
 from codesign_kernel.improve import Box, Known, choose
+from codesign_kernel.margins import Codes, ImageSurrogate, accuracy_of
 from codesign_kernel.measure import stratified
+from codesign_kernel.meters import MARGINS, Accuracy
 from codesign_kernel.predict import (
     COVERAGE,
     SIMULATED,
     Predictors,
-    accuracy_features,
-    accuracy_surrogate,
+    fit_accuracy,
     hardware_features,
     hardware_surrogate,
 )
 from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.space import Architecture, load_space
 from codesign_kernel.store import Key
+from codesign_kernel.study import open_study
+from codesign_kernel.surrogate import Surrogate
 from codesign_kernel.truth import SIGNS, Truth, load
 from codesign_kernel.workload import layers_of
 
+STUDIES = Path(__file__).parent.parent / "data" / "studies"
 BUDGET = 100  # accuracies
-START = 40  # of them, where the rest is chosen in rounds,
-SPREAD = 20  # or one by one
+START = 40  # of them, where the rest is chosen in rounds or one by one
 DESIGNS = 100  # designs from which hardware is predicted
 BATCH = 10  # designs that are chosen at a time
 POOL = 1000  # random designs that it chooses from
@@ -74,11 +78,32 @@ def places_of(truth: Truth, genomes: np.ndarray) -> np.ndarray:
     return order[np.searchsorted(keys[order], genomes @ number)]
 
 
+@cache
+def meter(space: str) -> Accuracy:
+    """Return what measures accuracies of the space's study."""
+    return Accuracy(open_study(STUDIES / space))
+
+
+@cache
+def codes_of(space: str, architecture: str, accuracy: float) -> Codes:
+    """Return the margins on validation images by which the truth has that accuracy."""
+    codes = np.asarray(meter(space).measure((architecture, "", ""))[MARGINS], np.int8)
+    assert abs(accuracy_of(codes) - accuracy) < 1e-3, "the truth is of another supernet"
+    return codes
+
+
+def accuracy_model(truth: Truth, some: np.ndarray) -> Surrogate | ImageSurrogate:
+    """Fit the surrogate for accuracy to architectures."""
+    genomes, accuracy = truth.genomes[some], truth.validation[some].astype(float)
+    names = [str(truth.space.decode(genome)) for genome in genomes]
+    codes = [codes_of(truth.space.name, *each) for each in zip(names, accuracy, strict=True)]
+    return fit_accuracy(truth.space, genomes, accuracy, np.stack(codes))
+
+
 def fitted(truth: Truth, architectures: np.ndarray, pairs: Pair) -> Predictors:
     """Fit the predictors to accuracies of architectures, and latency and power of designs."""
     space, device, engines = truth.space, truth.device, Accelerators.of(truth.engines)
-    X, _ = accuracy_features(space, truth.genomes[architectures])
-    model = accuracy_surrogate().fit(X, truth.validation[architectures])
+    model = accuracy_model(truth, architectures)
     basis = {(quantity, device.name): SIMULATED for quantity in QUANTITIES[1:]}
     found = Predictors(space, {device.name: device}, model, basis=basis)
     layers = layers_of(space, truth.genomes[pairs[:, 1]])
@@ -148,21 +173,22 @@ def everywhere(truth: Truth, architectures: np.ndarray) -> Pair:
 
 
 def by_network(truth: Truth, rng: np.random.Generator) -> tuple[Pair, Pair]:
-    """Measure SPREAD spread architectures on every engine, then one after another that by which the
+    """Measure START spread architectures on every engine, then one after another that by which the
     front is expected to grow most; propose the front of predictions, that of what may be (accuracy
     a standard deviation higher), and what was measured."""
-    chosen = places_of(truth, stratified(truth.space, SPREAD, rng))
+    chosen = places_of(truth, stratified(truth.space, START, rng))
     pairs = everywhere(truth, chosen)
     some = rng.choice(len(pairs), DESIGNS, replace=False)
-    all_pairs, designs = predicted(truth, fitted(truth, chosen, pairs[some]))
+    predictors = fitted(truth, chosen, pairs[some])
+    all_pairs, designs = predicted(truth, predictors)
     box = Box.of(designs.means[pareto.front(designs.means * SIGNS)])
     places = np.full((len(truth.genomes), len(truth.engines), 2), np.nan)
     places[all_pairs[:, 1], all_pairs[:, 0]] = box.points(designs.means)[:, 1:]
     steps = stairs(places)
-    X, _ = accuracy_features(truth.space, truth.genomes)
     while True:
         pairs = everywhere(truth, chosen)
-        model = accuracy_surrogate().fit(X[chosen], truth.validation[chosen])
+        model = accuracy_model(truth, chosen)
+        X = replace(predictors, accuracy=model).accuracy_inputs(truth.genomes)
         if len(chosen) >= BUDGET:
             break
         accuracy = np.full(len(X), np.nan)
@@ -445,7 +471,7 @@ def main() -> None:
         "on every engine.\n`ours` simulates as many designs, and proposes a front of predictions, "
         "which is then measured;\n`in rounds`, what to measure is chosen as `codesign improve` "
         "does; `network by network`, as\n`codesign improve --every-engine` does, one at a time "
-        f"after {SPREAD}: it also proposes the front at accuracies\na standard deviation higher. "
+        f"after {START}: it also proposes the front at accuracies\na standard deviation higher. "
         "What `all measured` and the other ways propose lies within the budget.\n"
         "Hypervolume in % of the true front's, latency and power by their logarithms; networks: of "
         "the designs\nmeasured or proposed; distance: by how much of the front's range the median "

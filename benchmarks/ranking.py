@@ -77,7 +77,7 @@ def plan(study: Path, subnets: int, seeds: int) -> pd.DataFrame:
 
 def predicted(study: Path, architectures: list[str]) -> dict[str, float]:
     """Return the accuracy (%) of each, predicted from rows that the study has of other subnets."""
-    from codesign_kernel import measure, predict
+    from codesign_kernel import fits, measure, predict
     from codesign_kernel.study import open_study
 
     opened = open_study(study)
@@ -85,10 +85,10 @@ def predicted(study: Path, architectures: list[str]) -> dict[str, float]:
     rows = rows[~rows["architecture"].isin(architectures)][:LABELS]
     if len(rows) < LABELS:
         raise ValueError(f"{study} has {len(rows)} labels of other subnets, but needs {LABELS}.")
-    X, _ = measure.inputs(opened, "accuracy", "", rows)
+    X, _ = fits.inputs(opened, "accuracy", "", rows)
     model = predict.accuracy_surrogate().fit(X, rows["accuracy"])
     asked = pd.DataFrame({"architecture": architectures})
-    means = model.predict(measure.inputs(opened, "accuracy", "", asked)[0])
+    means = model.predict(fits.inputs(opened, "accuracy", "", asked)[0])
     return dict(zip(architectures, means.round(2).tolist(), strict=True))
 
 

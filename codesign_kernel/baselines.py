@@ -1,7 +1,7 @@
 """How good the surrogate is: on held-out rows beside plain models, all on the same rows."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from .kernel import Floats
 from .surrogate import Prior, Surrogate
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+Other = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Floats, Floats, Floats]]
+PROCESS, ALONE = "Gaussian process", "Gaussian process, accuracies alone"
 
 _PLAIN = {  # on the surrogate's own inputs and logarithm, so that they are fair comparisons
     "linear regression": RidgeCV(np.logspace(-3, 3, 13)),
@@ -47,22 +49,25 @@ def compare(
     *,
     splits: Sequence[Split] = (),
     zero_mean: bool = False,
+    other: Other | None = None,
 ) -> pd.DataFrame:
     """Test the surrogate beside plain models on held-out rows: cross-validated, or as `splits` say.
 
     X (n, d), y (n,), `prior` and `log` are as in `Surrogate`. `splits` are pairs of indices of rows
     to train and to test on; if there are none, shuffled folds by `seed`. One row a model, indexed
-    by name, with `zero_mean` also that of `zero_mean_process`; columns: MAPE (%), MAE (target's
-    unit), R2, Kendall tau, coverage (%) of the interval meant to hold `coverage`, and its mean
-    width (target's unit). NaN where a model has no interval, and for MAPE where the target holds
-    zero. Raises InputError unless 2 <= folds <= n.
+    by name, with `zero_mean` also that of `zero_mean_process`. `other` predicts rows to test on
+    from rows to train on, (mean, low, high), in the surrogate's place, which is ALONE then.
+    Columns: MAPE (%), MAE (target's unit), R2, Kendall tau, coverage (%) of the interval meant to
+    hold `coverage`, and its mean width (target's unit). NaN where a model has no
+    interval, and for MAPE where the target holds zero. Raises InputError unless 2 <= folds <= n.
     """
     X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if not splits:
         integer("folds", folds, 2, len(y))
         splits = list(KFold(folds, shuffle=True, random_state=seed).split(X))
-    low, high = np.empty_like(y), np.empty_like(y)
     predicted: dict[str, Floats] = {}
+    ends: dict[str, tuple[Floats, Floats]] = {}
+    name = PROCESS if other is None else ALONE
     bar = tqdm(
         total=len(splits) * (1 + len(_PLAIN) + zero_mean),
         desc="held-out rows",
@@ -71,27 +76,33 @@ def compare(
     )
     for train, test in splits:
         model = Surrogate(prior, log).fit(X[train], y[train])
-        low[test], high[test] = model.interval(X[test], coverage)
-        found = {"Gaussian process": model.predict(X[test])}
+        estimates = {} if other is None else {PROCESS: other(train, test)}
+        estimates[name] = model.estimate(X[test], coverage)
+        for each, (_, low, high) in estimates.items():
+            sides = ends.setdefault(each, (np.empty_like(y), np.empty_like(y)))
+            sides[0][test], sides[1][test] = low, high
+        found = {each: values[0] for each, values in estimates.items()}
         bar.update()
         if prior is not None:
             found["analytic estimate"] = model._unlog(model._mean(X[test]))
         plain = _PLAIN | ({ZERO_MEAN: zero_mean_process(model._z.shape[1])} if zero_mean else {})
-        for name, each in plain.items():
+        for kind, each in plain.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # plain models have their ways
                 fitted = clone(each).fit(model._z, np.log(y[train]) if log else y[train])
             with np.errstate(over="ignore"):  # a plain model may be far off
-                found[name] = model._unlog(fitted.predict(model._inputs(X[test])))
+                found[kind] = model._unlog(fitted.predict(model._inputs(X[test])))
             bar.update()
-        for name, values in found.items():
-            predicted.setdefault(name, np.empty_like(y))[test] = values
+        for kind, values in found.items():
+            predicted.setdefault(kind, np.empty_like(y))[test] = values
     bar.close()
     held = np.sort(np.concatenate([test for _, test in splits]))
-    truth, low, high = y[held], low[held], high[held]
-    rows = {name: errors(truth, values[held]) for name, values in predicted.items()}
-    rows["Gaussian process"]["coverage"] = 100 * float(np.mean((low <= truth) & (truth <= high)))
-    rows["Gaussian process"]["width"] = float(np.mean(high - low))
+    truth = y[held]
+    rows = {kind: errors(truth, values[held]) for kind, values in predicted.items()}
+    for kind, sides in ends.items():
+        low, high = (side[held] for side in sides)
+        rows[kind]["coverage"] = 100 * float(np.mean((low <= truth) & (truth <= high)))
+        rows[kind]["width"] = float(np.mean(high - low))
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from . import __version__, errors, explore, measure, meters, routed
+from . import __version__, errors, explore, fits, measure, meters, routed
 from .accelerator import Accelerators
 from .constraints import Constraints
 from .design import Design
 from .errors import InputError
 from .explore import Exploration, usable
 from .files import read_json, write_json
+from .fits import CHOSEN
 from .growth import choose_networks
 from .improve import Box, Known, choose, promising
-from .measure import CHOSEN
 from .meters import CLOSED_FORM, SIMULATION
 from .pareto import front
 from .predict import COVERAGE, Predictors
@@ -181,7 +181,7 @@ class Improvement:
         campaign, size = self.campaign, -(-budget // rounds)
         while not campaign.rounds or campaign.open or campaign.spent < budget:
             self._measure([_key(design) for design in campaign.open])
-            predictors, _ = measure.fitted(self.study)
+            predictors, _ = fits.fitted(self.study)
             found = explore.explore(
                 predictors, self.names, self.bounds, generations=self.generations, seed=self.seed,
                 engines=self.engines,
@@ -197,7 +197,7 @@ class Improvement:
             campaign.fitted = False
             save(self.study, self.campaigns)
         if campaign.designs and not campaign.fitted:
-            measure.fit(self.study)
+            fits.fit(self.study)
             campaign.fitted = True
             save(self.study, self.campaigns)
 

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, accelerator, datasets, measure, rounds, space, verbs
+from . import __version__, accelerator, datasets, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer, shown
 from .network_cost import cost
 from .options import HERE, DownloadOption, FolderOption, JsonOption, SeedOption, StudyOption
@@ -132,13 +132,13 @@ def fit(
     others. Rows not trained on are tested on; without --train, it is cross-validated. Rows whose
     target is empty are predicted, with 90 % intervals, into --out.
     """
-    from . import fitting
+    from . import fits, fitting
 
     options = {"--target": target, "--prior": prior, "--features": features, "--train": train_rows,
                "--seed": seed, "--out": out}  # fmt: skip
     if own is None:
         fitting.without_table(options)
-        table = measure.fit(open_study(study))
+        table = fits.fit(open_study(study))
         print(verbs.records(table) if as_json else verbs.fit_text(table))
     else:
         fitting.show(own, target, prior, features, train_rows, seed or 0, as_json, out)

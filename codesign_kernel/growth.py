@@ -22,11 +22,12 @@ import numpy as np
 from .accelerator import Accelerators
 from .improve import Box, Known, shortfall
 from .kernel import Floats
-from .predict import COVERAGE, Predictors, accuracy_features
+from .predict import COVERAGE, Predictors
 from .space import Genomes
 from .store import Key
 
 if TYPE_CHECKING:  # scikit-learn takes a second
+    from .margins import ImageSurrogate
     from .surrogate import Surrogate
 
 COLUMNS = 200  # of latency: a design's is rounded up to the next
@@ -75,7 +76,7 @@ def expected_growth(
 
 
 def grow(
-    model: "Surrogate", X: Floats, accuracy: Floats, steps: Floats,
+    model: "Surrogate | ImageSurrogate", X: Floats, accuracy: Floats, steps: Floats,
     measured: tuple[Floats, Floats], box: Box, n: int,
 ) -> list[int]:  # fmt: skip
     """Return the indices of `n` networks to measure on every engine, the first chosen first.
@@ -137,6 +138,6 @@ def choose_networks(
     measured = rows[:, 0], stairs(box.points(rows)[:, None, 1:])
     accuracy = np.array([known.accuracy.get(names[i], np.nan) for i in left])
     steps = stairs(np.concatenate(parts, axis=1)[left])
-    X = accuracy_features(space, genomes[left])[0]
+    X = predictors.accuracy_inputs(genomes[left])
     chosen = grow(predictors.accuracy, X, accuracy, steps, measured, box, n)
     return [key for i in chosen for key in keys[left[i]]]

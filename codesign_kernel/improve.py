@@ -24,7 +24,7 @@ from . import pareto
 from .constraints import Constraints
 from .evolve import survivors
 from .explore import SIGNS, Designs
-from .predict import COVERAGE, Predictors, accuracy_features
+from .predict import COVERAGE, Predictors
 from .quantities import QUANTITIES
 from .store import Key
 from .workload import layers_of
@@ -177,7 +177,7 @@ def believed(predictors: Predictors, pools: Sequence[Designs], index: int) -> Pr
     (designs,) = _part(pools, np.array([index]))
     name = designs.device
     layers = layers_of(predictors.space, designs.genomes)
-    X = accuracy_features(predictors.space, designs.genomes, layers)[0]
+    X = predictors.accuracy_inputs(designs.genomes, layers)
     inputs = predictors.inputs(layers, designs.accelerators, name)
     more = {(q, name): predictors.hardware[q, name].believing(inputs[q]) for q in QUANTITIES[1:]}
     accuracy = predictors.accuracy.believing(X)

@@ -1,4 +1,4 @@
-"""Phase 2: measure designs over the space, once each, and fit the predictors to them.
+"""Phase 2: measure designs over the space, once each.
 
 A design is measured once by each method; rows are stored as they come.
 """
@@ -6,22 +6,22 @@ A design is measured once by each method; rows are stored as they come.
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import cycles, engines, record, routed
-from .accelerator import Accelerator, Accelerators, Device
+from . import cycles, record, routed
+from .accelerator import Accelerator, Device
 from .constraints import Constraints
 from .design import Design
 from .errors import InputError, choice
 from .explore import usable
-from .files import read_json
 from .meters import (
     CLOSED_FORM,
+    MARGINS,
     SIMULATION,
     Accuracy,
     Closed,
@@ -29,15 +29,6 @@ from .meters import (
     Simulated,
     recorded,
     supernet_method,
-)
-from .predict import (
-    RECORDED,
-    SIMULATED,
-    Predictors,
-    accuracy_features,
-    accuracy_surrogate,
-    hardware_features,
-    hardware_surrogate,
 )  # fmt: skip
 from .quantities import QUANTITIES
 from .rtl.shape import Shape
@@ -47,9 +38,12 @@ from .store import KEY, Key
 from .study import LEAST, Study
 from .workload import layers_of, totals
 
+if TYPE_CHECKING:
+    pass
+
 STRATA = 10
-MEASURED = (*QUANTITIES, "energy_mj", "cycles", "flips", *routed.FIGURES)  # that a meter may give
-CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
+# What a meter may give.
+MEASURED = (*QUANTITIES, MARGINS, "energy_mj", "cycles", "flips", *routed.FIGURES)
 
 
 def stratified(space: SearchSpace, n: int, rng: np.random.Generator) -> Genomes:
@@ -188,115 +182,6 @@ def _is_past(study: Study, method: str) -> bool:
         return not method.startswith(supernet_method(study.supernet_path))
     kinds = (CLOSED_FORM, SIMULATION)
     return method not in kinds and method.startswith(tuple(kind[:-1] for kind in kinds))
-
-
-def inputs(
-    study: Study, quantity: str, device: str, frame: pd.DataFrame,
-    clocks: Mapping[str, float] | None = None,
-) -> tuple[np.ndarray, list[str]]:  # fmt: skip
-    """Return the features of rows of `rows`, (n, f), and their names; `clocks` are as of
-    `engines.clocks`, if they are known."""
-    genomes = np.stack([study.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
-    if quantity == "accuracy":
-        return accuracy_features(study.space, genomes)
-    acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
-    layers = layers_of(study.space, genomes)
-    measured = [quantity] if _basis(frame) else []
-    own = engines.clocks(study, device) if clocks is None else clocks
-    X, names = hardware_features(layers, acc, study.devices[device], measured, clocks=own)
-    return X[quantity], names
-
-
-def _basis(frame: pd.DataFrame) -> str:
-    """What rows of `rows` rest on, if it is more than the closed form: see `Predictors`."""
-    method = frame["method"].iloc[0]
-    return "" if method == CLOSED_FORM else RECORDED if recorded(method) else SIMULATED
-
-
-def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
-    """Fit all predictors to the study's rows; return them and the rows of each quantity and device.
-
-    Nothing is stored. Raises InputError if there are too few rows.
-    """
-    clocks = {name: engines.clocks(study, name) for name in study.devices}
-    predictors = Predictors(study.space, study.devices, accuracy_surrogate(), clocks=clocks)
-    jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
-    frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
-    for (quantity, device), frame in tqdm(frames.items(), desc="fit", unit="quantity"):
-        X, _ = inputs(study, quantity, device, frame, clocks.get(device))
-        model = hardware_surrogate() if device else predictors.accuracy
-        model.fit(X, frame[quantity].to_numpy(dtype=np.float64))
-        if device:
-            predictors.hardware[quantity, device] = model
-            if basis := _basis(frame):
-                predictors.basis[quantity, device] = basis
-    return predictors, frames
-
-
-def chosen(study: Study) -> set[Key]:
-    """Return what was measured because `improve` chose it: designs, and architectures for their
-    accuracy, whose accelerator and device are empty. Raises InputError if the file is damaged."""
-    path = study.root / CHOSEN
-    if not path.exists():
-        return set()
-    try:
-        designs = [design for part in read_json(path)["campaigns"] for design in part["designs"]]
-        keys = [(d["architecture"], d["accelerator"], d["device"]) for d in designs]
-        new = [(d["accuracy_new"], d["hardware_new"]) for d in designs]
-        pairs = [*zip(keys, new, strict=True)]
-        whole = {key for key, (_, hardware) in pairs if hardware}
-        return whole | {(key[0], "", "") for key, (accuracy, _) in pairs if accuracy}
-    except (KeyError, TypeError):
-        raise InputError(f"{path} is damaged: it holds no designs that were chosen.") from None
-
-
-def fit(study: Study) -> pd.DataFrame:
-    """Fit all predictors to the study's rows, store them, and return how good they are.
-
-    The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
-    R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
-    the leave-one-out MAE of the Gaussian process. Rows that `improve` chose, the number `chosen`,
-    are learnt from but not counted in these: near the front, they would be no fair sample.
-    """
-    from .baselines import compare  # scikit-learn takes a second to load
-
-    predictors, frames = fitted(study)
-    picked, tables = chosen(study), list[pd.DataFrame]()
-    for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
-        X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
-        y = frame[quantity].to_numpy(dtype=np.float64)
-        keys = frame[["architecture", "accelerator", "device"]].itertuples(index=False, name=None)
-        drawn = np.array([key not in picked for key in keys])
-        if drawn.sum() < LEAST:
-            raise InputError(
-                f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "
-                f"designs that `improve` did not choose, but at least {LEAST} are needed: run "
-                "`codesign profile` on this study."
-            )
-        model = predictors.hardware[quantity, device] if device else predictors.accuracy
-        prior = 0 if device else None
-        report = compare(X[drawn], y[drawn], prior=prior, log=bool(device))
-        report.insert(0, "model", report.index)
-        left_out = np.abs(model.leave_one_out()[0] - y)[drawn].mean()
-        report["LOO MAE"] = np.where(report["model"] == "Gaussian process", left_out, np.nan)
-        report.insert(0, "quantity", quantity)
-        report.insert(1, "device", device)
-        report.insert(2, "rows", int(drawn.sum()))
-        report.insert(3, "chosen", int((~drawn).sum()))
-        report.insert(4, "source", frame["source"].iloc[0])
-        tables.append(report)
-    table = pd.concat(tables, ignore_index=True)
-    study.save_predictors(predictors, _records(table))
-    return table
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Plain records: a figure that a model does not have becomes null."""
-    return [
-        {str(key): (None if isinstance(value, float) and np.isnan(value) else value)
-         for key, value in record.items()}
-        for record in table.to_dict("records")
-    ]  # fmt: skip
 
 
 def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ place and route. `Closed` is the closed form, whose figures are `modelled`. Meas
 hardware enter through the same interface.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,11 +16,12 @@ from . import cost, files, routed
 from .accelerator import Accelerators, Device
 from .design import Design
 from .errors import InputError
+from .margins import accuracy_of
 from .program import Program, compile_network
 from .rtl.shape import Shape
 from .simulate import Run, memory_of, simulate
 from .space import Architecture
-from .store import Key
+from .store import Key, Series
 from .study import Study
 from .workload import layers_of
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 CLOSED_FORM = "closed form 6"
 SIMULATION = "simulation, place and route 2"
+MARGINS = "margins"  # the series that is kept with an accuracy
 RECORDED = "recorded: "  # and who measured it, of rows from a table of one's own
 
 
@@ -51,8 +54,8 @@ class Meter(Protocol):
     def method(self) -> str:
         """How it was obtained; a design is measured once by each method."""
 
-    def measure(self, key: Key) -> dict[str, float]:
-        """Return the quantities of one design, by name."""
+    def measure(self, key: Key) -> Mapping[str, float | Series]:
+        """Return the quantities of one design, by name; what one is a sum of may be a series."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,16 @@ class Accuracy:
         if self.supernet.space != study.space:
             raise InputError(f"{path} is of another space than {study.space.name} of this study.")
         self.calibration = train.calibration_images(self.dataset)
-        self.method = f"{supernet_method(path)} on {len(self.dataset.validation)} validation images"
+        images = len(self.dataset.validation)
+        self.method = f"{supernet_method(path)} on each of {images} validation images"
 
-    def measure(self, key: Key) -> dict[str, float]:
-        """Return the accuracy in % of the architecture."""
+    def measure(self, key: Key) -> dict[str, float | Series]:
+        """Return the accuracy in % of the architecture, and its margins on all images."""
         from . import train
 
         network = train.subnet(self.supernet, Architecture.parse(key[0]), self.calibration)
-        return {"accuracy": train.accuracy(network, self.dataset.validation)}
+        codes = train.margins(network, self.dataset.validation)
+        return {"accuracy": float(accuracy_of(codes)), MARGINS: codes}
 
 
 def supernet_method(path: Path) -> str:

@@ -27,9 +27,11 @@ from .space import Genomes, SearchSpace
 from .workload import Layers, layers_of
 
 if TYPE_CHECKING:  # scikit-learn takes 85 MB and 1.2 s: who only reads predictions does without
+    from .margins import Codes, ImageSurrogate
     from .surrogate import Surrogate
 
 COVERAGE = 0.9
+FOLDS = 5  # to choose between surrogates
 SIMULATED, RECORDED = "simulated", "recorded"
 _ENGINE = Accelerator(8, 8, 1, 16, 16)  # to predict something with
 
@@ -51,6 +53,17 @@ def accuracy_features(
     layers = layers or layers_of(space, genomes)
     sizes = [layers.macs.sum(axis=1), layers.parameters.sum(axis=1)]
     return np.column_stack([columns, *np.log2(sizes)]), [*names, "log2_macs", "log2_parameters"]
+
+
+def image_features(
+    space: SearchSpace, genomes: Genomes, layers: Layers | None = None
+) -> np.ndarray:
+    """Return what the margins on single images are predicted from, (n, f): `accuracy_features`, and
+    of each gene whether it has each of its values. From as much as margins tell, that is learnt."""
+    gene = np.repeat(np.arange(len(space.radix)), space.radix)
+    value = np.concatenate([np.arange(size) for size in space.radix])
+    features, _ = accuracy_features(space, genomes, layers)
+    return np.column_stack([features, genomes[:, gene] == value])
 
 
 def hardware_features(
@@ -100,7 +113,7 @@ class Predictors:
 
     space: SearchSpace
     devices: Mapping[str, Device]
-    accuracy: Surrogate
+    accuracy: Surrogate | ImageSurrogate
     hardware: dict[tuple[str, str], Surrogate] = field(default_factory=dict)
     basis: dict[tuple[str, str], str] = field(default_factory=dict)
     clocks: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -125,12 +138,16 @@ class Predictors:
     ) -> Predictors:  # fmt: skip
         """Return what `to_arrays` described. Raises InputError, KeyError, TypeError, ValueError or
         OverflowError if a part is absent or damaged, or was fitted to other features than now."""
+        from .margins import ImageSurrogate
         from .surrogate import Surrogate
 
-        def model(name: str) -> Surrogate:
+        def parts_of(name: str) -> tuple[dict[str, np.ndarray], Any]:
             start = f"{name}/"
             parts = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-            return Surrogate.from_arrays(parts, about[name])
+            return parts, about[name]
+
+        def model(name: str) -> Surrogate:
+            return Surrogate.from_arrays(*parts_of(name))
 
         hardware = {(q, d): model(f"{q}@{d}") for d in devices for q in QUANTITIES[1:]}
         basis = {key: str(about["basis"][at]) for key in hardware if (at := "@".join(key)) in
@@ -139,7 +156,9 @@ class Predictors:
             str(device): {str(engine): float(clock) for engine, clock in known.items()}
             for device, known in about["clocks"].items()
         }
-        found = cls(space, devices, model("accuracy"), hardware, basis, clocks)
+        kind = ImageSurrogate if "images" in about["accuracy"] else Surrogate
+        accuracy = kind.from_arrays(*parts_of("accuracy"))
+        found = cls(space, devices, accuracy, hardware, basis, clocks)
         if about["features"] != found._features():
             raise ValueError("they were fitted to other features.")
         genome, engine = space.extremes()[0][None], Accelerators.of([_ENGINE])
@@ -155,6 +174,13 @@ class Predictors:
             layers = layers_of(self.space, genome)
             names = names + hardware_features(layers, engine, device, ())[1]
         return names
+
+    def accuracy_inputs(self, genomes: Genomes, layers: Layers | None = None) -> np.ndarray:
+        """Return what accuracies are predicted from, (n, f): see `accuracy_features` and
+        `image_features`."""
+        if hasattr(self.accuracy, "images_"):
+            return image_features(self.space, genomes, layers)
+        return accuracy_features(self.space, genomes, layers)[0]
 
     def inputs(
         self, layers: Layers, acc: Accelerators, device: str,
@@ -198,7 +224,7 @@ class Predictors:
         Raises InputError if the predictors are damaged: they predict no finite figure.
         """
         chip, layers = self.devices[device], layers or layers_of(self.space, genomes)
-        features, _ = accuracy_features(self.space, genomes, layers)
+        features = self.accuracy_inputs(genomes, layers)
         accuracy = [side[which] for side in self.accuracy.estimate(features, coverage, single)]
         inputs = self.inputs(layers, acc, device, which, busy)
         sides = [accuracy] + [
@@ -235,6 +261,32 @@ def accuracy_surrogate() -> Surrogate:
     from .surrogate import Surrogate
 
     return Surrogate()
+
+
+def fit_accuracy(
+    space: SearchSpace, genomes: Genomes, accuracy: np.ndarray, codes: Codes | None
+) -> Surrogate | ImageSurrogate:
+    """Return the surrogate for accuracy, of two the one that is off by less in the mean of FOLDS:
+    fitted to what `n` genomes have, (n,) in %, or to their margins on images, (n, images), if
+    known. (Leaving out one at a time tells too little: hyperparameters have seen it.)"""
+    from .margins import ImageSurrogate
+
+    X, every = accuracy_features(space, genomes)[0], slice(None)
+    if codes is None:
+        return accuracy_surrogate().fit(X, accuracy)
+    images, margins = image_features(space, genomes), codes
+
+    def alone(rows: np.ndarray | slice) -> Surrogate:
+        return accuracy_surrogate().fit(X[rows], accuracy[rows])
+
+    def by_image(rows: np.ndarray | slice) -> ImageSurrogate:
+        return ImageSurrogate().fit(images[rows], margins[rows])
+
+    fold, off = np.arange(len(X)) % FOLDS, np.zeros(2)
+    for test in (fold == i for i in range(FOLDS)):
+        found = alone(~test).predict(X[test]), by_image(~test).predict(images[test])
+        off += [np.abs(each - accuracy[test]).sum() for each in found]
+    return by_image(every) if off[1] < off[0] else alone(every)
 
 
 def hardware_surrogate() -> Surrogate:

@@ -2,7 +2,8 @@
 
 A row holds one quantity of one design: accuracy has an empty accelerator and device. `method` says
 how it was obtained in enough detail that two values of one method can be compared; `source` is the
-word a person sees: measured or modelled.
+word a person sees: measured or modelled. What a value is a sum of may be kept with it, as bytes:
+the margins on single images (`margins.py`) with an accuracy.
 """
 
 import math
@@ -11,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from .errors import InputError, choice, number
 
@@ -28,7 +31,19 @@ CREATE TABLE IF NOT EXISTS measurement (
     PRIMARY KEY (architecture, accelerator, device, quantity, method)
 )
 """
+_SERIES = """
+CREATE TABLE IF NOT EXISTS series (
+    architecture TEXT NOT NULL,
+    accelerator TEXT NOT NULL,
+    device TEXT NOT NULL,
+    quantity TEXT NOT NULL,
+    method TEXT NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (architecture, accelerator, device, quantity, method)
+) WITHOUT ROWID
+"""
 SOURCES = ("measured", "modelled")
+Series = NDArray[np.int8]
 Key = tuple[str, str, str]  # architecture, accelerator, device
 KEY = ["architecture", "accelerator", "device"]  # columns that hold it
 
@@ -49,6 +64,7 @@ class Store:
             with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
                 if write:
                     connection.execute(_SCHEMA)
+                    connection.execute(_SERIES)
                 yield connection
         except (sqlite3.Error, OSError) as error:
             does = "written" if write else "read"
@@ -76,16 +92,23 @@ class Store:
     def add(
         connection: sqlite3.Connection,
         key: Key,
-        quantities: dict[str, float],
+        quantities: Mapping[str, float | Series],
         method: str,
         sources: str | Mapping[str, str],
         seconds: float,
     ) -> None:
         """Store the quantities of one design, all or none; a row that is there already stays.
 
-        `sources` is the source of all quantities, or has that of each. Raises InputError if a value
-        is not a finite number or a source not a known one.
+        `sources` is the source of all quantities, or has that of each. An array of signed bytes is
+        kept as a series. Raises InputError if another value is not a finite number or a source not
+        a known one.
         """
+        series = [
+            (*key, name, method, value.tobytes())
+            for name, value in quantities.items()
+            if isinstance(value, np.ndarray)
+        ]
+        quantities = {k: v for k, v in quantities.items() if not isinstance(v, np.ndarray)}
         if isinstance(sources, str):
             sources = dict.fromkeys(quantities, sources)
         for source in sources.values():
@@ -101,6 +124,9 @@ class Store:
                 "INSERT INTO measurement VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 rows,
             )
+            connection.executemany(
+                "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", series
+            )
 
     def keys(self, method: str) -> set[Key]:
         """Return the designs that have a measurement by this method."""
@@ -109,6 +135,19 @@ class Store:
         query = "SELECT DISTINCT architecture, accelerator, device FROM measurement WHERE method=?"
         with self._open(write=False) as connection:
             return {(row[0], row[1], row[2]) for row in connection.execute(query, [method])}
+
+    def series(self, quantity: str, method: str) -> dict[Key, Series]:
+        """Return the arrays of a quantity that were kept with measurements by this method."""
+        if self._empty():
+            return {}
+        query = "SELECT architecture, accelerator, device, value FROM series "
+        query += "WHERE quantity=? AND method=?"
+        with self._open(write=False) as connection:
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name='series'").fetchone()
+            if not there:  # a file of before there were any
+                return {}
+            found = connection.execute(query, [quantity, method])
+            return {row[:3]: np.frombuffer(row[3], np.int8) for row in found}
 
     def rows(self) -> pd.DataFrame:
         """Return a row for each design, method and source, in the order they were stored.

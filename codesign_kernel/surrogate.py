@@ -21,14 +21,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import minimize
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .errors import InputError, integer, number
-from .kernel import JITTER, Floats, Penalty, covariance, heavy_hyperprior, hyperprior, posterior
-from .kernel import negative_log_posterior as objective
+from .kernel import (
+    JITTER,
+    Floats,
+    Penalty,
+    covariance,
+    heavy_hyperprior,
+    hyperprior,
+    mode,
+    posterior,
+    quantile,
+)
 
 Prior = int | Callable[[Floats], ArrayLike] | None
 
@@ -95,14 +103,7 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def interval(self, X: ArrayLike, coverage: float = 0.9) -> tuple[Floats, Floats]:
         """Return (low, high), each (n,), to hold a measurement at X (n, d) in `coverage` of cases.
 
-        Half-width: the standard deviation times q, where q lies between the normal quantile g(c)
-        and the leave-one-out residuals' own, e(c), whose rank c (n + 1) is that of conformal
-        prediction, and tends to the latter as n grows:
-
-            q = sqrt(1 + 10/n) (n e(c) + 50 g(c)) / (n + 50)
-
-        The root allows for hyperparameters that have seen the point left out. The two constants
-        were chosen on accuracy and latency data at n = 20 to 200: benchmarks/surrogate.md.
+        Half-width: the standard deviation times `kernel.quantile` of the leave-one-out residuals.
         Raises InputError unless 0.01 <= coverage <= 0.999.
         """
         return self.estimate(X, coverage)[1:]
@@ -120,9 +121,7 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             return mean, mean, mean
         c = number("coverage", coverage, 0.01, 0.999)
         mean, std = self._posterior(X, True, single)
-        n, residuals = len(self._t), np.append(0.0, np.sort(np.abs(self._loo_z)))
-        own, normal = np.interp(c * (n + 1), np.arange(n + 1), residuals), norm.ppf((1 + c) / 2)
-        half = np.sqrt(1 + 10 / n) * (n * own + 50 * normal) / (n + 50) * std
+        half = quantile(self._loo_z, c) * std
         return self._unlog(mean), self._unlog(mean - half), self._unlog(mean + half)
 
     def joint(self, X: ArrayLike) -> tuple[Floats, Floats]:
@@ -261,20 +260,8 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._offset, self._scale = (float(value) for value in _scales(residual))
         self._t = (residual - self._offset) / self._scale
 
-    def _mode(
-        self, centre: Floats, penalty: Penalty, start: Floats | None = None, tolerance: float = 1e-7
-    ) -> Floats:
-        """The posterior mode of theta under a hyperprior."""
-        found = minimize(
-            objective,
-            centre if start is None else start,
-            args=(self._z, self._t, centre, penalty),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=[*((m - 6, m + 6) for m in centre[:-1]), (-12, 2)],
-            options={"maxiter": 200, "ftol": tolerance},
-        )
-        return np.asarray(found.x)
+    def _mode(self, centre: Floats, penalty: Penalty, *how: Any, **more: Any) -> Floats:
+        return mode(self._z, self._t, centre, penalty, *how, **more)
 
     def _solve(self, theta: Floats) -> Self:
         """Condition the process on the training data (Rasmussen & Williams 2006, algorithm 2.1)."""

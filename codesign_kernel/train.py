@@ -26,6 +26,7 @@ from .batches import batch, to_tensor
 from .datasets import Dataset, Split
 from .errors import InputError, choice, integer, number
 from .files import read_arrays, write_arrays
+from .margins import Codes, encode
 from .space import Architecture, SearchSpace, space_of, to_table
 from .supernet import Plain, Subnet, Supernet, extract, recalibrate
 
@@ -275,6 +276,18 @@ def accuracy(network: Plain, split: Split, place: str = "cpu") -> float:
     for images, labels in chunks(split):
         right += int((network(images.to(place)).argmax(dim=1).cpu() == labels).sum())
     return 100.0 * right / len(split)
+
+
+def margins(network: Plain, split: Split) -> Codes:
+    """Return by how much each image of the split is right, (n,), as `margins.encode` has it."""
+    torch.set_num_threads(1)
+    found = []
+    for images, labels in chunks(split):
+        out = network(images).detach()
+        mine = out.gather(1, labels[:, None])[:, 0]
+        others = out.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+        found.append(encode((mine - others).numpy(), (out.argmax(dim=1) == labels).numpy()))
+    return np.concatenate(found)
 
 
 def summary(supernet: Supernet, dataset: Dataset) -> dict[str, float]:

@@ -166,7 +166,7 @@ def records(table: pd.DataFrame) -> str:
 
 
 def fit_text(table: pd.DataFrame) -> str:
-    """Return the table of `measure.fit` as the verb `fit` prints it."""
+    """Return the table of `fits.fit` as the verb `fit` prints it."""
     shown = table.copy()
     same = shown.duplicated(["quantity", "device"])
     shown.loc[same, ["quantity", "device", "source"]] = ""

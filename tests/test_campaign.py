@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from codesign_kernel import campaign, measure, meters, routed
+from codesign_kernel import campaign, fits, measure, meters, routed
 from codesign_kernel.campaign import Campaign, Improvement
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
@@ -169,8 +169,8 @@ def breaking(function: Callable[..., Any], turn: int, after: bool) -> Callable[.
         (campaign, "save", 2, True),
         (meters.Closed, "measure", 2, True),  # amid a round
         (campaign, "save", 3, False),  # the first round is through
-        (measure, "fitted", 3, True),
-        (measure, "fit", 1, True),
+        (fits, "fitted", 3, True),
+        (fits, "fit", 1, True),
     ],
 )
 def test_killed_at_any_moment_it_ends_as_without(
@@ -189,7 +189,7 @@ def test_killed_at_any_moment_it_ends_as_without(
 
 
 def test_the_report_counts_only_what_was_drawn(made: Study, own: Study) -> None:
-    before, after = measure.fit(own), made.fit_report()
+    before, after = fits.fit(own), made.fit_report()
     assert (before.pop("chosen") == 0).all()
     chosen = after.pop("chosen")
     designs = kept(made).designs
@@ -200,7 +200,7 @@ def test_the_report_counts_only_what_was_drawn(made: Study, own: Study) -> None:
     pd.testing.assert_frame_equal(before, after, check_dtype=False)
     assert not np.allclose(*(column.dropna() for column in loo))
     learnt = made.predictors()
-    assert len(learnt.accuracy.to_arrays()[0]["y"]) == tiny.ARCHITECTURES + sizes[""]
+    assert len(learnt.accuracy.to_arrays()[0]["X"]) == tiny.ARCHITECTURES + sizes[""]
     assert len(learnt.hardware["power_w", LARGE].to_arrays()[0]["y"]) == tiny.DESIGNS + BUDGET
 
 
@@ -212,7 +212,7 @@ def test_a_report_of_too_few_that_were_drawn_is_refused(own: Study) -> None:
     designs += [designs[0] | {"architecture": text, "accuracy_new": True} for text in rows[:15]]
     (own.root / campaign.CHOSEN).write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"accuracy was measured for \d designs that `improve` di"):
-        measure.fit(own)
+        fits.fit(own)
 
 
 class Routed(meters.Closed):
@@ -317,6 +317,6 @@ def test_a_damaged_file_is_refused(made: Study) -> None:
             tiny.assert_one_sentence(str(raised.value))
         path.write_text('{"version": "1", "campaigns": [{"designs": [{}]}]}')
         with pytest.raises(InputError, match="is damaged: it holds no designs that were chosen"):
-            measure.chosen(made)
+            fits.chosen(made)
     finally:
         path.write_bytes(content)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from codesign_kernel import cli, engines, measure, routed
+from codesign_kernel import cli, engines, fits, measure, routed
 from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.errors import InputError
 from codesign_kernel.meters import RECORDED, SIMULATION
@@ -66,14 +66,14 @@ def test_predictions_know_the_clock_of_an_engine_that_was_measured_for_the_study
     design = study.find(f"w8k3-w16k3@{OWN}@{SMALL}")
 
     def width() -> float:
-        predictors, _ = measure.fitted(study)
+        predictors, _ = fits.fitted(study)
         study.save_predictors(predictors, [])
         row = study.predict([design]).iloc[0]
         return float(row["latency_ms_high"] / row["latency_ms_low"])
 
     before = width()
     add(study, OWN, FIGURES | {"latency_ms": 0.12, "power_w": 0.25}, SIMULATION)
-    predictors, _ = measure.fitted(study)
+    predictors, _ = fits.fitted(study)
     assert predictors.clocks[SMALL][OWN] == 140.25
     assert width() < before / 1.1  # the interval leaves out what is not known of a clock
     assert study.predictors().clocks == predictors.clocks

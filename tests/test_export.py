@@ -20,6 +20,7 @@ from codesign_kernel import (
     accelerator,
     batches,
     cost,
+    fits,
     measure,
     meters,
     routed,
@@ -58,7 +59,7 @@ def fitted(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Study:
     accuracy, hardware = measure.plan(opened, 10, 10)
     measure.measure(opened, meters.Accuracy(opened), accuracy, "accuracy")
     measure.measure(opened, meters.Closed(opened), hardware, "hardware")
-    measure.fit(opened)
+    fits.fit(opened)
     return opened
 
 

@@ -17,13 +17,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign_kernel import cost, datasets, measure, meters, routed, train
+from codesign_kernel import cost, datasets, fits, measure, meters, routed, train
 from codesign_kernel.accelerator import Accelerator, Accelerators
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays, write_arrays
 from codesign_kernel.measure import STRATA, stratified
-from codesign_kernel.predict import accuracy_features
 from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.space import Architecture, SearchSpace, load_space, presets
 from codesign_kernel.store import Key
@@ -186,8 +185,17 @@ def test_accuracy_is_what_counting_by_hand_finds(made: Study) -> None:
         part = data.validation
         images = torch.from_numpy(part.batch(np.arange(len(part)))).permute(0, 3, 1, 2) / 255
         with torch.no_grad():
-            right = (alone(images).argmax(dim=1).numpy() == part.labels).sum()
-        assert meter.measure((text, "", "")) == {"accuracy": 100 * right / len(part)}
+            out = alone(images).numpy()
+        right = out.argmax(axis=1) == part.labels
+        found = meter.measure((text, "", ""))
+        assert found.pop("accuracy") == 100 * right.sum() / len(part)
+        (codes,) = found.values()
+        np.testing.assert_array_equal(codes > 0, right)
+        mine = out[np.arange(len(part)), part.labels]
+        others = np.where(np.arange(10) == part.labels[:, None], -np.inf, out).max(axis=1)
+        near = np.abs(mine - others) < 20  # further off, codes end
+        margins = np.sinh(codes[near] / 32.0)
+        np.testing.assert_allclose(margins, (mine - others)[near], rtol=0.02, atol=0.04)
     frame = measure.rows(made, "accuracy")
     first = frame.iloc[0]
     assert meter.measure((first["architecture"], "", ""))["accuracy"] == first["accuracy"]
@@ -218,7 +226,7 @@ def test_a_new_supernet_is_measured_anew(own: Study) -> None:
     meter = meters.Accuracy(own)
     assert meter.method != old
     with pytest.raises(InputError, match="accuracy was measured for 0 designs"):
-        measure.fit(own)
+        fits.fit(own)
     keys = measure.plan(own, tiny.ARCHITECTURES, 10)[0]
     assert measure.measure(own, meter, keys[:12], "accuracy") == 12
     frame = measure.rows(own, "accuracy")
@@ -267,7 +275,7 @@ def test_fewer_than_ten_rows_are_refused(own: Study, there: int) -> None:
         )
     before = tiny.contents(own.root)
     with pytest.raises(InputError) as raised:
-        measure.fit(own)  # before it fits anything, although power is the last it needs
+        fits.fit(own)  # before it fits anything, although power is the last it needs
     assert str(raised.value) == (
         f"power_w on ecp5-25f was measured for {there} designs, but at least 10 are needed: run "
         "`codesign profile` on this study."
@@ -294,16 +302,7 @@ def test_a_damaged_row_is_refused(own: Study, column: str, value: str | bytes | 
     with pytest.raises(
         InputError, match=r"sqlite is damaged: a row of accuracy is no measurement\.$"
     ):
-        measure.fit(own)
-
-
-def test_inputs_are_the_features_of_the_rows_in_order(made: Study) -> None:
-    frame = measure.rows(made, "accuracy")
-    X, names = measure.inputs(made, "accuracy", "", frame)
-    assert X.shape == (tiny.ARCHITECTURES, len(names))
-    for row, text in zip(X, frame["architecture"], strict=True):
-        genome = made.space.encode(Architecture.parse(text))[None]
-        np.testing.assert_array_equal(row, accuracy_features(made.space, genome)[0][0])
+        fits.fit(own)
 
 
 def test_verify_puts_predicted_beside_measured(own: Study) -> None:

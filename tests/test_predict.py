@@ -1,5 +1,6 @@
 """Prediction: what goes into it, that it is right on designs it never saw, and its limits."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from codesign_kernel import cost, routed
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import of_layers
+from codesign_kernel.margins import ImageSurrogate, encode
 from codesign_kernel.predict import (
     COVERAGE,
     SIMULATED,
@@ -20,6 +22,7 @@ from codesign_kernel.predict import (
     accuracy_features,
     accuracy_surrogate,
     hardware_features,
+    image_features,
 )
 from codesign_kernel.program import compile_network
 from codesign_kernel.quantities import QUANTITIES
@@ -52,6 +55,44 @@ def test_accuracy_is_predicted_from_choices_and_sizes() -> None:
             "log2_macs": np.log2(MACS), "log2_parameters": np.log2(WEIGHTS + BIASES),
         }
     )  # fmt: skip
+
+
+def test_margins_are_predicted_also_from_each_choice_alone() -> None:
+    columns = image_features(DIGITS, np.concatenate([SMALL, DIGITS.extremes()[1][None]]))
+    plain = accuracy_features(DIGITS, SMALL)[0]
+    assert columns.shape == (2, plain.shape[1] + DIGITS.radix.sum())
+    np.testing.assert_array_equal(columns[0, : plain.shape[1]], plain[0])
+    chosen = columns[:, plain.shape[1] :]
+    assert (chosen.sum(axis=1) == len(DIGITS.radix)).all()  # one value of each gene
+    places = np.flatnonzero(chosen[0]) - np.cumsum([0, *DIGITS.radix[:-1]])
+    np.testing.assert_array_equal(places, SMALL[0])
+
+
+def by_images(predictors: Predictors) -> Predictors:
+    """The same, but accuracy is learnt from margins on 50 images."""
+    genomes, rng = tiny.SPACE.sample(40, np.random.default_rng(0)), np.random.default_rng(1)
+    score = tiny.score(tiny.SPACE, genomes)
+    margins = (score - score.mean())[:, None] / score.std() + 2 * rng.normal(size=50)
+    images = ImageSurrogate().fit(image_features(tiny.SPACE, genomes), encode(margins, margins > 0))
+    return replace(predictors, accuracy=images)
+
+
+def test_predictions_from_images_are_stored_and_searched_with(predictors: Predictors) -> None:
+    found = by_images(predictors)
+    arrays, about = found.to_arrays()
+    again = Predictors.from_arrays(tiny.SPACE, found.devices, arrays, json.loads(json.dumps(about)))
+    genomes, acc = tiny.pairs(tiny.SPACE, DEVICE, 300, seed=2)
+    sides = found.figures(genomes, acc, DEVICE.name, coverage=0.9)
+    for mine, theirs in zip(
+        sides, again.figures(genomes, acc, DEVICE.name, coverage=0.9), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+    expected = found.accuracy.estimate(image_features(tiny.SPACE, genomes), 0.9)
+    for side, values in zip(sides, expected, strict=True):
+        np.testing.assert_allclose(side[:, 0], np.clip(values, 0, 100), rtol=1e-12)
+    which = np.zeros(300, np.int64)
+    shared = found.figures(genomes[:1], acc, DEVICE.name, which)[0]
+    np.testing.assert_allclose(shared[:, 0], sides[0][0, 0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES[1:])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -355,7 +356,8 @@ def test_overwritten_pages_are_bad_input(store: Store, content: bytes) -> None:
         start = page * 4096
         store.path.write_bytes(content[:start] + b"\xa5" * 4096 + content[start + 4096 :])
         with pytest.raises(InputError, match="cannot be read: "):
-            _ = store.rows(), store.keys("m")  # the first reads the table, the second the index
+            # The first reads the table, the second the index, the third the other one.
+            _ = store.rows(), store.keys("m"), store.series("a", "m")
 
 
 @pytest.mark.parametrize(
@@ -376,3 +378,31 @@ def test_other_databases_are_bad_input(store: Store, table: str) -> None:
     for use in (store.rows, lambda: store.keys("m")):
         with pytest.raises(InputError, match="cannot be read: "):
             use()
+
+
+def test_a_series_is_kept_with_its_measurement(store: Store) -> None:
+    codes = np.array([1, -128, 127], np.int8)
+    other = (ONE[0], "", "")
+    with store.writing() as connection:
+        store.add(connection, ONE, {"a": 1.0, "s": codes}, "m", "measured", 0.0)
+        store.add(connection, ONE, {"a": 2.0, "s": codes[::-1]}, "m", "measured", 0.0)  # stays
+        store.add(connection, other, {"s": codes[:1]}, "m", {}, 0.0)
+        store.add(connection, ONE, {"s": codes[:2]}, "n", "measured", 0.0)
+    found = store.series("s", "m")
+    assert {key: value.tolist() for key, value in found.items()} == {
+        ONE: [1, -128, 127],
+        other: [1],
+    }
+    assert store.series("s", "n")[ONE].dtype == np.int8
+    assert store.series("t", "m") == {}
+    assert store.rows()["a"].tolist() == [1.0]
+    assert Store(store.path.with_name("none.sqlite")).series("s", "m") == {}
+
+
+def test_a_file_of_before_there_were_series_has_none(store: Store) -> None:
+    add(store, ONE, {"a": 1.0})
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("DROP TABLE series")
+    assert store.series("s", "m") == {}
+    add(store, ONE, {"b": 1.0})
+    assert store.series("s", "m") == {}

@@ -91,7 +91,7 @@ def study(factory: pytest.TempPathFactory, root: Path) -> Study:
 
 
 def _make(root: Path) -> Path:
-    from codesign_kernel import datasets, explore, measure, meters, train
+    from codesign_kernel import datasets, explore, fits, measure, meters, train
 
     space, dataset = load_space("digits"), datasets.load("digits")
     made = create(root, space, "digits", "quick", 0, [load_device(name) for name in DEVICES])
@@ -102,7 +102,7 @@ def _make(root: Path) -> Path:
     measure.measure(made, meters.Closed(made), hardware, "hardware")
     with pytest.MonkeyPatch.context() as patch:
         quick_fit(patch)
-        measure.fit(made)
+        fits.fit(made)
     found = explore.explore(made.predictors(), DEVICES, Constraints(), generations=5)
     made.save_exploration(found, Constraints(), sample=True)
     return root

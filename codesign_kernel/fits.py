@@ -1,0 +1,174 @@
+"""Phase 2: fit the predictors to what a study has measured, and say how good they are."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from . import engines
+from .accelerator import Accelerator, Accelerators
+from .errors import InputError
+from .files import read_json
+from .margins import Codes, ImageSurrogate
+from .measure import rows
+from .meters import CLOSED_FORM, MARGINS, recorded
+from .predict import (
+    COVERAGE,
+    RECORDED,
+    SIMULATED,
+    Predictors,
+    accuracy_features,
+    fit_accuracy,
+    hardware_features,
+    hardware_surrogate,
+    image_features,
+)
+from .quantities import QUANTITIES
+from .space import Architecture, Genomes
+from .store import Key
+from .study import LEAST, Study
+from .workload import layers_of
+
+if TYPE_CHECKING:
+    from .baselines import Other
+
+CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
+
+
+def inputs(
+    study: Study, quantity: str, device: str, frame: pd.DataFrame,
+    clocks: Mapping[str, float] | None = None,
+) -> tuple[np.ndarray, list[str]]:  # fmt: skip
+    """Return the features of rows of `rows`, (n, f), and their names; `clocks` are as of
+    `engines.clocks`, if they are known."""
+    genomes = _genomes(study, frame)
+    if quantity == "accuracy":
+        return accuracy_features(study.space, genomes)
+    acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
+    layers = layers_of(study.space, genomes)
+    measured = [quantity] if _basis(frame) else []
+    own = engines.clocks(study, device) if clocks is None else clocks
+    X, names = hardware_features(layers, acc, study.devices[device], measured, clocks=own)
+    return X[quantity], names
+
+
+def _genomes(study: Study, frame: pd.DataFrame) -> Genomes:
+    return np.stack([study.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
+
+
+def margins(study: Study, frame: pd.DataFrame) -> Codes | None:
+    """Return the margins on single images, (n, images), of rows of accuracy of `rows`; None unless
+    all of them have some, of the same images."""
+    there = study.store.series(MARGINS, frame["method"].iloc[0])
+    found = [there.get((name, "", "")) for name in frame["architecture"]]
+    sizes = {0 if codes is None else len(codes) for codes in found}
+    return np.stack(found) if len(sizes) == 1 and 0 not in sizes else None  # type: ignore[arg-type]
+
+
+def _basis(frame: pd.DataFrame) -> str:
+    """What rows of `rows` rest on, if it is more than the closed form: see `Predictors`."""
+    method = frame["method"].iloc[0]
+    return "" if method == CLOSED_FORM else RECORDED if recorded(method) else SIMULATED
+
+
+def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
+    """Fit all predictors to the study's rows; return them and the rows of each quantity and device.
+
+    Nothing is stored. Raises InputError if there are too few rows.
+    """
+    clocks = {name: engines.clocks(study, name) for name in study.devices}
+    jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
+    frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
+    bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
+    _, frame = next(bar)
+    y = frame["accuracy"].to_numpy(dtype=np.float64)
+    model = fit_accuracy(study.space, _genomes(study, frame), y, margins(study, frame))
+    predictors = Predictors(study.space, study.devices, model, clocks=clocks)
+    for (quantity, device), frame in bar:
+        X, _ = inputs(study, quantity, device, frame, clocks.get(device))
+        y = frame[quantity].to_numpy(dtype=np.float64)
+        predictors.hardware[quantity, device] = hardware_surrogate().fit(X, y)
+        if basis := _basis(frame):
+            predictors.basis[quantity, device] = basis
+    return predictors, frames
+
+
+def chosen(study: Study) -> set[Key]:
+    """Return what was measured because `improve` chose it: designs, and architectures for their
+    accuracy, whose accelerator and device are empty. Raises InputError if the file is damaged."""
+    path = study.root / CHOSEN
+    if not path.exists():
+        return set()
+    try:
+        designs = [design for part in read_json(path)["campaigns"] for design in part["designs"]]
+        keys = [(d["architecture"], d["accelerator"], d["device"]) for d in designs]
+        new = [(d["accuracy_new"], d["hardware_new"]) for d in designs]
+        pairs = [*zip(keys, new, strict=True)]
+        whole = {key for key, (_, hardware) in pairs if hardware}
+        return whole | {(key[0], "", "") for key, (accuracy, _) in pairs if accuracy}
+    except (KeyError, TypeError):
+        raise InputError(f"{path} is damaged: it holds no designs that were chosen.") from None
+
+
+def fit(study: Study) -> pd.DataFrame:
+    """Fit all predictors to the study's rows, store them, and return how good they are.
+
+    The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
+    R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
+    the leave-one-out MAE of the Gaussian process. Rows that `improve` chose, the number `chosen`,
+    are learnt from but not counted in these: near the front, they would be no fair sample.
+    """
+    from .baselines import PROCESS, compare  # scikit-learn takes a second to load
+
+    predictors, frames = fitted(study)
+    picked, tables = chosen(study), list[pd.DataFrame]()
+    for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
+        X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
+        y = frame[quantity].to_numpy(dtype=np.float64)
+        keys = frame[["architecture", "accelerator", "device"]].itertuples(index=False, name=None)
+        drawn = np.array([key not in picked for key in keys])
+        if drawn.sum() < LEAST:
+            raise InputError(
+                f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "
+                f"designs that `improve` did not choose, but at least {LEAST} are needed: run "
+                "`codesign profile` on this study."
+            )
+        model = predictors.hardware[quantity, device] if device else predictors.accuracy
+        prior, other = 0 if device else None, None
+        if isinstance(model, ImageSurrogate):
+            other = _by_images(study, frame[drawn])
+        report = compare(X[drawn], y[drawn], prior=prior, log=bool(device), other=other)
+        report.insert(0, "model", report.index)
+        left_out = np.abs(model.leave_one_out()[0] - y)[drawn].mean()
+        report["LOO MAE"] = np.where(report["model"] == PROCESS, left_out, np.nan)
+        report.insert(0, "quantity", quantity)
+        report.insert(1, "device", device)
+        report.insert(2, "rows", int(drawn.sum()))
+        report.insert(3, "chosen", int((~drawn).sum()))
+        report.insert(4, "source", frame["source"].iloc[0])
+        tables.append(report)
+    table = pd.concat(tables, ignore_index=True)
+    study.save_predictors(predictors, _records(table))
+    return table
+
+
+def _by_images(study: Study, frame: pd.DataFrame) -> "Other":
+    """Return what predicts some of the rows from others by their margins, for `compare`."""
+    codes, X = margins(study, frame), image_features(study.space, _genomes(study, frame))
+    assert codes is not None
+
+    def other(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return ImageSurrogate().fit(X[train], codes[train]).estimate(X[test], COVERAGE)
+
+    return other
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Plain records: a figure that a model does not have becomes null."""
+    return [
+        {str(key): (None if isinstance(value, float) and np.isnan(value) else value)
+         for key, value in record.items()}
+        for record in table.to_dict("records")
+    ]  # fmt: skip

@@ -1,0 +1,120 @@
+"""Fitting a study: what is learnt from, and which surrogate for accuracy is taken."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from codesign_kernel import baselines, fits, measure, meters, predict
+from codesign_kernel.margins import ImageSurrogate, accuracy_of
+from codesign_kernel.predict import accuracy_features, image_features
+from codesign_kernel.space import Architecture
+from codesign_kernel.study import Study
+from codesign_kernel.surrogate import Surrogate
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study that no test changes."""
+    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("fits") / "digits")
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
+    """A study that a test may change."""
+    return tiny.study(tmp_path_factory, tmp_path / "digits")
+
+
+def test_inputs_are_the_features_of_the_rows_in_order(made: Study) -> None:
+    frame = measure.rows(made, "accuracy")
+    X, names = fits.inputs(made, "accuracy", "", frame)
+    assert X.shape == (tiny.ARCHITECTURES, len(names))
+    for row, text in zip(X, frame["architecture"], strict=True):
+        genome = made.space.encode(Architecture.parse(text))[None]
+        np.testing.assert_array_equal(row, accuracy_features(made.space, genome)[0][0])
+
+
+def test_margins_are_those_of_the_rows_in_order(made: Study) -> None:
+    frame = measure.rows(made, "accuracy").iloc[::-1]
+    codes = fits.margins(made, frame)
+    assert codes is not None
+    assert codes.shape == (tiny.ARCHITECTURES, 300)
+    np.testing.assert_allclose(accuracy_of(codes), frame["accuracy"], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM series WHERE architecture = ?",
+               "UPDATE series SET value = x'01' WHERE architecture = ?"],
+)  # fmt: skip
+def test_where_one_has_no_margins_accuracies_alone_are_learnt_from(own: Study, change: str) -> None:
+    frame = measure.rows(own, "accuracy")
+    with closing(sqlite3.connect(own.store.path)) as connection, connection:
+        connection.execute(change, [frame["architecture"][3]])
+    assert fits.margins(own, frame) is None
+    assert isinstance(fits.fitted(own)[0].accuracy, Surrogate)
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_the_report_is_of_the_surrogate_that_was_taken(
+    own: Study, images: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = measure.rows(own, "accuracy")
+    genomes = np.stack([own.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
+    codes, X = fits.margins(own, frame), image_features(own.space, genomes)
+    assert codes is not None
+    monkeypatch.setattr(
+        fits, "fit_accuracy",
+        lambda space, genomes, accuracy, codes: ImageSurrogate().fit(X, codes) if images
+        else Surrogate().fit(accuracy_features(space, genomes)[0], accuracy),
+    )  # fmt: skip
+    tiny.quick_fit(monkeypatch)
+    table = fits.fit(own).set_index(["quantity", "model"])
+    kind = ImageSurrogate if images else Surrogate
+    assert isinstance(own.predictors().accuracy, kind)
+    assert (("accuracy", baselines.ALONE) in table.index) == images
+    row = table.loc[("accuracy", baselines.PROCESS)]
+    left_out = own.predictors().accuracy.leave_one_out()[0]
+    assert row["LOO MAE"] == pytest.approx(np.abs(left_out - frame["accuracy"]).mean())
+    # By hand: two folds, as `compare` shuffles them.
+    splits = baselines.KFold(2, shuffle=True, random_state=0).split(X)
+    y, found = frame["accuracy"].to_numpy(), np.zeros(len(X))
+    for train, test in splits:
+        if images:
+            found[test] = ImageSurrogate().fit(X[train], codes[train]).predict(X[test])
+        else:
+            plain = accuracy_features(own.space, genomes)[0]
+            found[test] = Surrogate().fit(plain[train], y[train]).predict(plain[test])
+    assert row["MAE"] == pytest.approx(np.abs(found - y).mean())
+    assert row["width"] > 0
+    assert table.loc[("accuracy", "linear regression")].isna()["coverage"]
+
+
+def test_accuracies_of_ones_own_have_no_margins(own: Study) -> None:
+    frame = measure.rows(own, "accuracy")
+    with own.store.writing() as connection:
+        for row in frame.itertuples():
+            key = (row.architecture, "", "")
+            method = f"{meters.RECORDED}me"
+            own.store.add(connection, key, {"accuracy": 50.0}, method, "measured", 0.0)
+    frame = measure.rows(own, "accuracy")
+    assert set(frame["accuracy"]) == {50.0}
+    assert fits.margins(own, frame) is None
+
+
+def test_what_tells_more_is_taken() -> None:
+    space, rng = tiny.SPACE, np.random.default_rng(0)
+    genomes = space.sample(40, rng)
+    X = image_features(space, genomes)
+    z = (X - X.mean(axis=0)) / (X.std(axis=0) + 1e-9)
+    smooth = 20 * z @ rng.normal(size=(X.shape[1], 200)) / 3 + 60 * rng.normal(size=200)
+    codes = np.clip(np.where(smooth > 0, smooth + 1, smooth - 1), -127, 127).astype(np.int8)
+    lucky = predict.fit_accuracy(space, genomes, accuracy_of(codes), codes)
+    assert isinstance(lucky, ImageSurrogate)
+    noise = rng.integers(1, 100, codes.shape).astype(np.int8) * rng.choice([-1, 1], codes.shape)
+    steady = 80 + accuracy_features(space, genomes)[0][:, -2]
+    alone = predict.fit_accuracy(space, genomes, steady, noise.astype(np.int8))
+    assert isinstance(alone, Surrogate)
+    assert isinstance(predict.fit_accuracy(space, genomes, steady, None), Surrogate)
