@@ -26,7 +26,7 @@ from codesign_kernel.design import Design
 from codesign_kernel.explore import SIGNS, Designs
 from codesign_kernel.pareto import front
 from codesign_kernel.study import STUDY, Study, open_study
-from codesign_kernel.widgets import Said, bundle
+from codesign_kernel.widgets import Bound, Said, bundle
 
 WAIT = 120_000  # ms; a busy machine is no defect of the page
 ARGUMENTS = [
@@ -513,6 +513,30 @@ def test_suggestion_follows_the_limits_until_a_point_is_clicked(
         assert shown.index == chosen == shown.best
 
     run_loop(run)
+
+
+@pytest.mark.parametrize(
+    ("sense", "value", "asked", "stays"),
+    [
+        ("at most", 1.0, 1.0, True),  # the tightest: there is a design that keeps to it
+        ("at most", 2.0, 2.0, True),
+        ("at most", 3.0, None, True),  # asks for nothing of these designs: nothing was dropped
+        ("at most", 3.1, None, False),
+        ("at most", 0.9, None, False),
+        ("at least", 3.0, 3.0, True),
+        ("at least", 1.0, None, True),
+        ("at least", 3.1, None, False),
+        ("at least", 0.9, None, False),
+    ],
+)
+def test_a_limit_inside_the_range_stays(
+    sense: str, value: float, asked: float | None, stays: bool
+) -> None:
+    bound = Bound(sense=sense, digits=1)
+    bound.span(0.0, 9.0)
+    bound.value = value
+    assert bound.span(1.0, 3.0) == stays
+    assert bound.asked == asked
 
 
 def test_a_limit_stays_on_another_device_where_it_is_inside_the_range(study: Study) -> None:
