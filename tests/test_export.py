@@ -266,7 +266,7 @@ def test_what_the_engine_cannot_run_is_said_before_the_training(
 ) -> None:
     opened = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("export") / "study")
     design = Design.parse("w24k555-w32k555@8x2x1w4f4@ecp5-25f")
-    with pytest.raises(InputError, match="words of weights in a filter group"):
+    with pytest.raises(InputError, match="w4f4 cannot run w24k555-w32k555: its buffers"):
         export(opened, design, unread(digits), tmp_path / "out")
 
 
