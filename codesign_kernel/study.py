@@ -39,6 +39,7 @@ from .workload import layers_of
 
 SETTINGS = "study.json"
 STUDY = "CODESIGN_STUDY"  # environment variable: the folder of the study, if none is named
+MINE = "my-study"  # beside the notebooks: the one that they make, if the variable names none
 PRESETS = ("quick", "standard", "full")
 LEAST = 10  # rows that predicting a quantity takes
 SAMPLE = 12_000  # designs kept of each device, the front among them
@@ -206,11 +207,9 @@ class Study:
 
         Raises InputError if it is none of these, or not of this study's space and devices.
         """
-        if "@" in text:
-            design = Design.parse(text)
-        elif (found := next((each for each in self._told() if each.id == text), None)) is not None:
-            design = found
-        else:
+        known = (each for each in self._told() if each.id == text)
+        design = Design.parse(text) if "@" in text else next(known, None)
+        if design is None:
             raise InputError(
                 f"design {text!r} is neither in the front that was found last nor among those "
                 "measured or shown on the page; give its text form, which stands beside the id."

@@ -507,6 +507,20 @@ def test_a_study_that_cannot_be_read_is_a_sentence_on_the_page(
     tiny.assert_one_sentence(sentence[1])
 
 
+def test_the_study_of_the_notebooks_is_shown_once_it_was_explored(
+    monkeypatch: pytest.MonkeyPatch, study: Study, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(STUDY, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-study").mkdir()
+    assert "Study fashion:" in words(dashboard.show())
+    for path in study.root.iterdir():
+        (tmp_path / "my-study" / path.name).symlink_to(path)
+    assert "Study my-study:" in words(dashboard.show())
+    monkeypatch.setenv(STUDY, str(study.root))
+    assert f"Study {study.root.name}:" in words(dashboard.show())
+
+
 def test_page_loads_neither_torch_nor_the_surrogates(study: Study) -> None:
     bundle()  # what draws the picture is made once, by `codesign page` before it serves
     code = (
