@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .accelerator import Accelerator, Accelerators, Coefficient, Device
-from .cycles import PARAM_BYTES, Cycles, Lanes, Port, cycles
+from .cycles import PARAM_BYTES, Cycles, Lanes, Port, cycles, runs
 from .errors import InputError
 from .rtl.shape import Shape
 from .workload import Layers
@@ -132,6 +132,21 @@ def short_of(acc: Accelerator, device: Device) -> str:
         for name, (used, most) in shares(acc, device).items()
         if used > most
     )
+
+
+def check(
+    acc: Accelerator, device: Device, layers: Layers | None = None, network: str = ""
+) -> None:
+    """Raise InputError unless the device holds the engine, and, if layers (..., layers) are given,
+    that can run all of them: of `network`."""
+    if not fits(Accelerators.of([acc]), device)[0]:
+        raise InputError(f"accelerator {acc} does not fit {device.label}: {short_of(acc, device)}.")
+    if layers is not None and not (able := runs(layers, acc, Port.of(device))).all():
+        first = layers.names[np.argwhere(~able)[0, -1]]
+        raise InputError(
+            f"accelerator {acc} cannot run {network}: its buffers are too small for layer {first}, "
+            "or it has no mode for that."
+        )
 
 
 def clock_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:

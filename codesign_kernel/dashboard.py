@@ -20,7 +20,7 @@ from .errors import InputError
 from .explore import tabulate
 from .live import Cloud
 from .quantities import TOLD
-from .study import STUDY, Study, open_study
+from .study import MINE, STUDY, Study, open_study
 from .widgets import Bound, Picture, Said, source
 
 EXPORTS = "CODESIGN_EXPORTS"  # environment variable: the folder of exported designs
@@ -38,12 +38,15 @@ LIMITS = (
 
 
 def show() -> ipywidgets.Widget:
-    """Return the page of the study that CODESIGN_STUDY names, the shipped one if it names none.
+    """Return the page of the study that CODESIGN_STUDY names. If it names none, that is the study
+    that the notebooks made, once it was explored, and else the shipped one.
 
     Where that study cannot be read, the page is the sentence that says so.
     """
+    mine = Path(MINE)
+    folder = mine if (mine / "designs.safetensors").exists() else SHIPPED
     try:
-        return Dashboard(open_study(Path(os.environ.get(STUDY) or SHIPPED))).page
+        return Dashboard(open_study(Path(os.environ.get(STUDY) or folder))).page
     except InputError as error:
         return _box("page", _html(f"{_title()}<p role='alert'>{escape(str(error))}</p>"))
 

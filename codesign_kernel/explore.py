@@ -19,7 +19,7 @@ from .accelerator import Accelerators, Device
 from .constraints import Constraints, advice, least, relaxed
 from .cycles import Port
 from .design import Design
-from .errors import InputError
+from .errors import InputError, choice, integer, shown
 from .evolve import Evolution
 from .loops import outline
 from .predict import COVERAGE, Predictors
@@ -98,7 +98,8 @@ def usable(
     grid = device.grid() if among is None else among
     grid = grid[cost.fits(grid, device)]
     if len(grid) == 0:
-        raise InputError(f"device {device.name} is too small for any engine of the grid.")
+        whose = "of the grid" if among is None else "that is given for it"
+        raise InputError(f"device {device.name} is too small for any engine {whose}.")
     need = cost.resources(grid, device)
     max_dsp, max_bram = (
         np.inf if bound is None else bound for bound in (constraints.max_dsp, constraints.max_bram)
@@ -121,6 +122,12 @@ def explore(
     InputError if no design that is found keeps to the constraints: it names those that bind and the
     nearest values of them, at which the same search does find one.
     """
+    if isinstance(devices, str) or not devices:
+        raise InputError(f"devices is {shown(devices)}, but must be a list of one or more names.")
+    for name in (*devices, *engines):
+        choice("device", name, list(predictors.devices))
+    for name, some in engines.items():
+        integer(f"the number of engines of {name}", len(some), 1)
     chips = {name: predictors.devices[name] for name in devices}
     held = _holdable(chips, constraints, engines)
     while True:

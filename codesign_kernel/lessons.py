@@ -19,6 +19,7 @@ from .baselines import errors, zero_mean_process
 from .charts import alt
 from .constraints import Constraints
 from .errors import integer
+from .improve import Box
 from .quantities import TITLES, UNITS
 from .surrogate import Surrogate
 from .truth import SIGNS, Truth
@@ -222,27 +223,24 @@ def true_steps(truth: Truth) -> pd.DataFrame:
     latency or by power too; then all engines for those.
 
     A row for each engine and number of `goals` of the first step: `networks` that it keeps, the
-    `hypervolume` of the second in % of the true front's (accuracy, and the logarithms of latency
-    and power, each from 0 to 1 over the true front), and how much of the true front, in %, is of
-    networks that were `dropped`.
+    `hypervolume` of the second in % of the true front's, in the `Box` around that, and how much of
+    the true front, in %, is of networks that were `dropped`.
     """
     engine, network = np.nonzero(np.isfinite(truth.latency_ms))
-    points = truth.figures(engine, network) * SIGNS
+    figures = truth.figures(engine, network)
+    points, rows = figures * SIGNS, []
     best = pareto.front(points)
-    scaled = np.column_stack([points[:, 0], np.log(points[:, 1:])])
-    low, high = scaled[best].min(axis=0), scaled[best].max(axis=0)
-    scaled = (scaled - low) / np.where(high > low, high - low, 1.0)
-    corner, rows = np.full(3, 1.1), []
-    whole = pareto.hypervolume(scaled[best], corner)
+    box = Box.of(figures[best])
+    whole = box.hypervolume(figures[best])
     for i, accelerator in enumerate(truth.engines):
         here = np.flatnonzero(engine == i)
         for goals in (2, 3):
             kept = np.unique(network[here[pareto.front(points[here, :goals])]])
             mine = np.isin(network, kept)
-            volume = 100 * pareto.hypervolume(scaled[mine], corner) / whole
             rows.append({
                 "engine": str(accelerator), "goals": goals, "networks": len(kept),
-                "hypervolume": volume, "dropped": 100 * float(np.mean(~mine[best])),
+                "hypervolume": 100 * box.hypervolume(figures[mine]) / whole,
+                "dropped": 100 * float(np.mean(~mine[best])),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -297,14 +295,13 @@ def broken(kept: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def margins(front: pd.DataFrame, limits: Constraints, engines: Collection[str]) -> str:
-    """Say how far a front stays below its limits on latency and power, and how many of its designs
-    are on `engines`, which were placed and routed. Rows as from `explore.table`."""
+def margins(front: pd.DataFrame, limits: Constraints) -> str:
+    """Say how far a front, rows as from `explore.table`, stays below its limits on latency and
+    power."""
     parts = []
     for name, most, unit in (("latency_ms", limits.max_latency_ms, "ms"),
                              ("power_w", limits.max_power_w, "W")):  # fmt: skip
         if most is not None:
             worst = float(front[name].max())
             parts.append(f"to {worst:.3f} {unit}, {100 * (1 - worst / most):.0f} % below its limit")
-    known = int(front["accelerator"].isin(list(engines)).sum())
-    return f"{'; '.join(parts)}; {known} on engines that were placed and routed"
+    return "; ".join(parts)

@@ -29,7 +29,7 @@ from .meters import Accuracy
 from .predict import Predictors
 from .quantities import TITLES
 from .space import Architecture, Genomes, SearchSpace
-from .study import STUDY, Study, open_study
+from .study import MINE, STUDY, Study, open_study
 from .workload import totals
 
 if TYPE_CHECKING:  # scikit-learn takes a second to load
@@ -38,7 +38,6 @@ if TYPE_CHECKING:  # scikit-learn takes a second to load
 # A class shares one server: many kernels of many threads each are far slower than of one each.
 threadpool_limits(1)
 
-MINE = "my-study"  # beside the notebooks, if CODESIGN_STUDY names none
 STAND_IN = "digits"
 FILES = {  # what each phase needs, beside what the phases before it need
     "supernet": ("study.json", "supernet.safetensors"),

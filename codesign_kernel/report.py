@@ -77,8 +77,7 @@ def report(
 {acc.feature_kib} KiB of feature buffer. Clock: {clock:.1f} MHz, {source}.</p>
 <h2>Predicted</h2>
 <p>By Gaussian processes fitted to the study's designs; the interval is meant to hold 90 % of the
-time. Latency rests on {latency} designs; its interval includes what is not known of a clock
-before place and route. {_power_source(power)}</p>
+time. {_latency_source(latency, source)} {_power_source(power)}</p>
 {_table(["Quantity", "Predicted", "90 %: from", "to", "Unit"], forecast)}
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
@@ -106,6 +105,11 @@ def _how_measured(hardware: dict[str, float]) -> str:
     if hardware:
         return "Cycles were counted in simulation; the clock is that after place and route."
     return "Hardware figures of this design were not measured: <code>codesign verify</code> does."
+
+
+def _latency_source(source: str, clock: str) -> str:
+    unsure = "; its interval includes what is not known of a clock before place and route"
+    return f"Latency rests on {source} designs{unsure * (clock == 'modelled')}."
 
 
 def _power_source(source: str) -> str:

@@ -12,7 +12,7 @@
 Files are replaced whole, never edited in place. A study can be opened from a read-only folder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from .workload import layers_of
 
 SETTINGS = "study.json"
 STUDY = "CODESIGN_STUDY"  # environment variable: the folder of the study, if none is named
+MINE = "my-study"  # beside the notebooks: the one that they make, if the variable names none
 PRESETS = ("quick", "standard", "full")
 LEAST = 10  # rows that predicting a quantity takes
 SAMPLE = 12_000  # designs kept of each device, the front among them
@@ -201,37 +202,33 @@ class Study:
         return read_json_table(path, "front", ("id", *KEY), FIGURES)
 
     def find(self, text: str) -> Design:
-        """Return a design by its text form, or by its id if it is in the front that was found last
-        or was measured.
+        """Return a design by its text form, or by its id if it is in the front that was found last,
+        was measured, or is in the sample that the page shows.
 
-        Raises InputError if it is neither, or not of this study's space and devices.
+        Raises InputError if it is none of these, or not of this study's space and devices.
         """
-        design = Design.parse(text) if "@" in text else self._known(text)
-        self.space.encode(design.architecture)
-        device = self.device(design.device)
-        if not cost.fits(Accelerators.of([design.accelerator]), device)[0]:
-            why = cost.short_of(design.accelerator, device)
+        known = (each for each in self._told() if each.id == text)
+        design = Design.parse(text) if "@" in text else next(known, None)
+        if design is None:
             raise InputError(
-                f"accelerator {design.accelerator} does not fit {device.label}: {why}."
+                f"design {text!r} is neither in the front that was found last nor among those "
+                "measured or shown on the page; give its text form, which stands beside the id."
             )
+        self.space.encode(design.architecture)
+        cost.check(design.accelerator, self.device(design.device))
         return design
 
-    def _known(self, identifier: str) -> Design:
-        """Return the design of an id in the front that was found last, or that was measured."""
-        keys: list[Any] = []
-        if (self.root / "front.json").exists():
-            found = self.front()
-            keys += found.loc[found["id"] == identifier, KEY].itertuples(index=False)
+    def _told(self) -> Iterator[Design]:
+        """Yield the designs that people have been told the ids of, those of the page last."""
+        front = self.front()[KEY] if (self.root / "front.json").exists() else pd.DataFrame()
         rows = self.store.found()[KEY]
-        keys += rows[rows["device"] != ""].drop_duplicates().itertuples(index=False)
-        for key in keys:
-            design = Design.parse("@".join(key))
-            if design.id == identifier:
-                return design
-        raise InputError(
-            f"design {identifier!r} is neither in the front that was found last nor among those "
-            "measured; give its text form, which `codesign explore` prints beside the id."
-        )
+        for some in (front, rows[rows["device"] != ""].drop_duplicates()):
+            for key in some.itertuples(index=False):
+                yield Design.parse("@".join(key))
+        sample = self.designs()[0] if (self.root / "designs.safetensors").exists() else {}
+        for name, designs in sample.items():
+            for genome, acc in zip(designs.genomes, designs.accelerators, strict=True):
+                yield Design(self.space.decode(genome), acc, name)
 
     def measured(self, design: Design) -> dict[str, float]:
         """Return the `cycles`, `clock_mhz` and `latency_ms` that were measured of a design last;
@@ -244,9 +241,14 @@ class Study:
 
     def layers(self, design: Design) -> pd.DataFrame:
         """Return the design's layers as rows: loop bounds, MACs, and modelled: bytes moved over the
-        memory port, cycles by cause (CAUSES) and in all."""
+        memory port, cycles by cause (CAUSES) and in all.
+
+        Raises InputError if the device cannot hold the engine, or that cannot run the network.
+        """
         layers = layers_of(self.space, self.space.encode(design.architecture)[None])
-        acc, port = design.accelerator, Port.of(self.device(design.device))
+        acc, device = design.accelerator, self.device(design.device)
+        cost.check(acc, device, layers, str(design.architecture))
+        port = Port.of(device)
         spent, (weights, features) = cycles(layers, acc, port), traffic(layers, acc, port)
         columns = {
             "filters": layers.filters, "channels": layers.channels, "height": layers.height,
@@ -260,13 +262,15 @@ class Study:
         return frame[frame["filters"] > 0].reset_index(drop=True)
 
     def predict(self, designs: Sequence[Design]) -> pd.DataFrame:
-        """Return the predictions of designs as `explore.table` gives them, in the given order."""
+        """Return the predictions of one or more designs as `explore.table` gives them, in the given
+        order. Raises InputError, also if one is not of this study's space and devices."""
+        errors.integer("the number of designs", len(designs), 1)
         predictors = self.predictors()
         tables = []
         for design in designs:
             genome = self.space.encode(design.architecture)[None]
             acc = Accelerators.of([design.accelerator])
-            means = predictors.means(genome, acc, design.device)
+            means = predictors.means(genome, acc, self.device(design.device).name)
             tables.append(table(predictors, Designs(design.device, genome, acc, means)))
         return pd.concat(tables, ignore_index=True)
 

@@ -83,8 +83,14 @@ def run(command: Sequence[str], what: str, text: str | None = None) -> str:
 
 def _sentence(what: str, status: int, log: str) -> str:
     lines = log.strip().splitlines() or ["it printed nothing"]
-    errors = [line for line in lines if line.startswith("ERROR: ")]  # nextpnr goes on after it
-    line = (errors or lines)[-1].removeprefix("ERROR: ").rstrip(".")
+    line = lines[-1]
+    # The cause is not always said last: a full disk ends the linker, and that the compiler; nextpnr
+    # goes on after an error.
+    for mark in ("No space left", "ERROR: ", "error: "):
+        if named := [each for each in lines if mark in each]:
+            line = named[0]
+            break
+    line = line.removeprefix("ERROR: ").rstrip(".")
     return f"{what} failed with status {status}: {line}."
 
 
@@ -241,8 +247,15 @@ def cache() -> Path:
     try:
         (home / "codesign").mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{home} cannot be written: {error.strerror or error}.") from None
+        raise _unwritable(home, error) from None
     return (home / "codesign").absolute()
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} cannot be written: {error.strerror or error}; set XDG_CACHE_HOME to a folder that "
+        "can."
+    )
 
 
 def cached(kind: str, content: str, make: Callable[[Path], None], suffix: str = "") -> Path:
@@ -267,7 +280,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise InputError(f"{lock} cannot be written: {error.strerror or error}.") from None
+        raise _unwritable(lock, error) from None
     try:
         with suppress(OSError):  # a file system that has no locks: work may be done twice
             fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -125,14 +125,13 @@ class Bound(anywidget.AnyWidget):
 
     def span(self, low: float, high: float) -> bool:
         """Set the range, rounded so that a design at either end keeps to it. A value that asks for
-        something and is inside stays. Return False if one was dropped."""
+        something and is inside stays. Return False if one was outside and is dropped."""
         step = 10**self.digits
         rounded = np.ceil if self.sense == "at most" else np.floor
         low, high = rounded(low * step) / step, rounded(high * step) / step
-        asked = self.asked is not None
-        keep = asked and low < self.value < high
+        asked, inside = self.asked is not None, bool(low <= self.value <= high)
         with self.hold_sync():
             self.low, self.high = float(low), float(high)
-            if not keep:
+            if not (asked and inside):
                 self.value = self.loosest
-        return keep or not asked
+        return inside or not asked

@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tiny import assert_one_sentence
 
 from codesign_kernel import charts, compare, cost
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
+from codesign_kernel.cycles import Port, runs
 from codesign_kernel.errors import InputError
 from codesign_kernel.network_cost import layer_costs
 from codesign_kernel.networks import load_network
 from codesign_kernel.space import load_space
 from codesign_kernel.workload import layers_of, totals
 
+DATA = Path(__file__).parents[1] / "data"
 ENGINE, DEVICE = Accelerator.parse("64x64x1w1024f1024"), load_device("arria10-gx1150")
 IMAGENET = load_space("imagenet")
 
@@ -68,6 +71,25 @@ def test_published_networks_stand_above_those_of_their_size() -> None:
     assert table["top1"].isna().tolist() == [text.startswith("imagenet") for text in labels]
 
 
+def test_published_networks_are_told_of_engines_that_can_be_built_and_run_them() -> None:
+    for text, words in (
+        ("128x128x1w1024f1024", "does not fit Intel Arria 10 GX 1150: it takes 4,104 of 1,518 DSP"),
+        ("4x4x1w16f16", "cannot run ResNet-101: its buffers are too small for layer conv"),
+    ):
+        with pytest.raises(InputError, match=words) as raised:
+            compare.published(IMAGENET, Accelerator.parse(text), DEVICE)
+        assert_one_sentence(str(raised.value))
+
+
+def test_networks_of_a_space_that_the_engine_cannot_run_are_left_out() -> None:
+    macs = int(load_network("resnet101").layers.macs.sum())
+    layers = layers_of(IMAGENET, compare.alike(IMAGENET, macs))
+    able = runs(layers, ENGINE, Port.of(DEVICE)).all(axis=1)
+    assert 0 < able.sum() < len(able)
+    labels = compare.published(IMAGENET, ENGINE, DEVICE)["network"].tolist()
+    assert labels[1] == f"imagenet, {able.sum()} of its size"
+
+
 @pytest.fixture
 def compared() -> pd.DataFrame:
     """One network by hand of each of two kinds, and three found."""
@@ -83,6 +105,21 @@ def test_ratios_by_hand(compared: pd.DataFrame) -> None:
     assert inception["points"] == -1.0
     assert np.isnan([inception["speed"], inception["energy"]]).all()  # none is as accurate
     assert resnet["spread"] == pytest.approx(0.2)
+
+
+def test_a_latency_that_another_memory_would_move_as_far_is_no_difference(
+    compared: pd.DataFrame,
+) -> None:
+    for slower, points in ((1.001, 1.0), (1.049, 1.0), (1.06, -1.0)):  # beyond, only 89 % is left
+        late = compared.assign(latency_ms=[1.0, 9.0, 0.5, slower, 3.0])
+        assert compare.ratios(late)["points"][0] == points
+    table = pd.read_csv(DATA / "network_cycles.csv")
+    cycles = table[table["space"] == "fashion"].pivot_table(
+        index=["accelerator", "architecture"], columns="memory", values="cycles"
+    )
+    moved = np.log(cycles["ideal"] / cycles["default"]).unstack("architecture").to_numpy()
+    apart = (moved[:, :, None] - moved[:, None])[:, *np.triu_indices(moved.shape[1], 1)]
+    assert np.sqrt(np.mean(apart**2)) == pytest.approx(compare.AS_FAST, abs=0.006)
 
 
 def test_what_seeds_hide_is_no_verdict() -> None:
@@ -129,6 +166,8 @@ def test_designs_take_the_faster_way_of_the_engine_asked_for() -> None:
     found = compare.designs(trained, hardware, "a", "d").set_index("kind")
     assert found["latency_ms"].to_dict() == {"found": 0.2, "mobilenet": 2.0}
     assert found.loc["mobilenet", ["accuracy", "lowest", "highest"]].tolist() == [90.5, 90.0, 91.0]
+    with pytest.raises(InputError, match=r"a on e, but the table has only: a on d, b on d\.$"):
+        compare.designs(trained, hardware, "a", "e")
     twice = compare.convergence(trained.assign(validation=trained["test"]))
     assert twice["gain"].tolist() == [9.0]
 

@@ -26,7 +26,7 @@ from codesign_kernel.design import Design
 from codesign_kernel.explore import SIGNS, Designs
 from codesign_kernel.pareto import front
 from codesign_kernel.study import STUDY, Study, open_study
-from codesign_kernel.widgets import Said, bundle
+from codesign_kernel.widgets import Bound, Said, bundle
 
 WAIT = 120_000  # ms; a busy machine is no defect of the page
 ARGUMENTS = [
@@ -361,6 +361,28 @@ def test_nothing_is_wider_than_the_window(page: Page, width: int) -> None:
 
 
 @pytest.mark.browser
+def test_the_interval_is_named_where_there_is_no_room_for_headings(page: Page) -> None:
+    cell = page.locator(".codesign-page td:nth-child(3)").first
+    label = "each => getComputedStyle(each, '::before').content"
+    assert cell.evaluate(label) == "none"
+    page.set_viewport_size({"width": 390, "height": 900})
+    try:
+        assert cell.evaluate(label) == '"90 %: "'
+        right = "[...document.querySelectorAll('td')].map(e => e.getBoundingClientRect().right)"
+        assert max(page.evaluate(right)) <= 390  # what is cut off there cannot be scrolled to
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})
+
+
+@pytest.mark.browser
+def test_the_keyboard_s_place_is_seen_on_the_device(page: Page) -> None:
+    device = page.get_by_role("combobox", name="Device")
+    device.focus()
+    device.press("Shift")
+    assert device.evaluate("each => getComputedStyle(each).outlineStyle") == "solid"
+
+
+@pytest.mark.browser
 def test_export_writes_the_design_while_the_page_goes_on(
     page: Page, study: Study, server: Served
 ) -> None:
@@ -389,11 +411,11 @@ def test_export_that_fails_says_why(page: Page, study: Study) -> None:
         away.rename(study.supernet_path)
 
 
-def kernels(server: Served) -> list[int]:
-    """The processes of the server's kernels."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(server.process.pid)],
+def kernels(server: Served, like: str = "ipykernel") -> list[int]:
+    """The processes of the server's kernels, or those whose command has `like` in it."""
+    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(server.process.pid)],
                            capture_output=True, text=True)  # fmt: skip
-    return [int(line.split()[0]) for line in found.stdout.splitlines() if "ipykernel" in line]
+    return [int(line.split()[0]) for line in found.stdout.splitlines() if like in line]
 
 
 @pytest.mark.browser
@@ -414,19 +436,42 @@ def test_a_kernel_ends_with_its_page(opened: tuple[Page, Seen], server: Served) 
     other.close()
 
 
-@pytest.mark.browser
-def test_a_page_whose_kernel_ended_says_so(server: Served, opened: tuple[Page, Seen]) -> None:
-    before = set(kernels(server))
+BANNER = "getComputedStyle(document.body, '::before').content"
+KERNEL = "JSON.parse(document.getElementById('jupyter-config-data').textContent).kernelId"
+
+
+@pytest.fixture
+def other(server: Served, opened: tuple[Page, Seen]) -> Iterator[Page]:
+    """A second page, of a visitor of its own, whose banner does not show."""
     other = opened[0].context.browser.new_page()  # type: ignore[union-attr]
+    other.set_default_timeout(WAIT)
     other.goto(server.address)
     expect(other.locator(".codesign-page canvas")).to_have_count(4, timeout=WAIT)
-    (own,) = set(kernels(server)) - before
-    os.kill(own, signal.SIGKILL)
-    other.wait_for_function(
-        "() => getComputedStyle(document.querySelector('.codesign-page'), '::before').content"
-        ".includes('reload it')"
-    )
+    assert other.evaluate(BANNER) == "none"
+    yield other
     other.close()
+
+
+@pytest.mark.browser
+def test_a_page_whose_kernel_died_says_so(server: Served, other: Page) -> None:
+    (own,) = kernels(server, other.evaluate(KERNEL))
+    os.kill(own, signal.SIGKILL)
+    other.wait_for_function(f"() => {BANNER}.includes('reload it')")
+
+
+@pytest.mark.browser
+def test_a_page_whose_kernel_was_ended_says_so(server: Served, other: Page) -> None:
+    ended = f"{server.address}voila/api/shutdown/{other.evaluate(KERNEL)}"
+    assert other.request.post(ended).ok
+    other.wait_for_function(f"() => {BANNER}.includes('reload it')")
+
+
+@pytest.mark.browser
+def test_a_page_says_so_while_it_does_not_reach_its_server(other: Page) -> None:
+    other.context.set_offline(True)
+    other.wait_for_function(f"() => {BANNER}.includes('reload it')")
+    other.context.set_offline(False)
+    other.wait_for_function(f"() => {BANNER} === 'none'")
 
 
 @pytest.mark.browser
@@ -460,6 +505,20 @@ def test_a_study_that_cannot_be_read_is_a_sentence_on_the_page(
     assert sentence
     assert str(tmp_path) in sentence[1]
     tiny.assert_one_sentence(sentence[1])
+
+
+def test_the_study_of_the_notebooks_is_shown_once_it_was_explored(
+    monkeypatch: pytest.MonkeyPatch, study: Study, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(STUDY, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my-study").mkdir()
+    assert "Study fashion:" in words(dashboard.show())
+    for path in study.root.iterdir():
+        (tmp_path / "my-study" / path.name).symlink_to(path)
+    assert "Study my-study:" in words(dashboard.show())
+    monkeypatch.setenv(STUDY, str(study.root))
+    assert f"Study {study.root.name}:" in words(dashboard.show())
 
 
 def test_page_loads_neither_torch_nor_the_surrogates(study: Study) -> None:
@@ -513,6 +572,30 @@ def test_suggestion_follows_the_limits_until_a_point_is_clicked(
         assert shown.index == chosen == shown.best
 
     run_loop(run)
+
+
+@pytest.mark.parametrize(
+    ("sense", "value", "asked", "stays"),
+    [
+        ("at most", 1.0, 1.0, True),  # the tightest: there is a design that keeps to it
+        ("at most", 2.0, 2.0, True),
+        ("at most", 3.0, None, True),  # asks for nothing of these designs: nothing was dropped
+        ("at most", 3.1, None, False),
+        ("at most", 0.9, None, False),
+        ("at least", 3.0, 3.0, True),
+        ("at least", 1.0, None, True),
+        ("at least", 3.1, None, False),
+        ("at least", 0.9, None, False),
+    ],
+)
+def test_a_limit_inside_the_range_stays(
+    sense: str, value: float, asked: float | None, stays: bool
+) -> None:
+    bound = Bound(sense=sense, digits=1)
+    bound.span(0.0, 9.0)
+    bound.value = value
+    assert bound.span(1.0, 3.0) == stays
+    assert bound.asked == asked
 
 
 def test_a_limit_stays_on_another_device_where_it_is_inside_the_range(study: Study) -> None:

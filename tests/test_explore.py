@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
 from codesign_kernel import cost, explore, pareto
-from codesign_kernel.accelerator import Accelerators, load_device
+from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -202,6 +202,30 @@ def test_only_the_engines_that_are_given_are_searched(predictors: Predictors) ->
     bounds = Constraints(max_dsp=float(least) - 1, confidence=0.5)
     with pytest.raises(InputError, match=rf"the nearest feasible value is {least:g} blocks\."):
         explore.explore(predictors, [SMALL], bounds, generations=1, engines={SMALL: some})
+
+
+@pytest.mark.parametrize(
+    ("devices", "engines", "words"),
+    [
+        (SMALL, {}, "devices is 'ecp5-25f', but must be a list of one or more names."),
+        ([], {}, "devices is [], but must be a list of one or more names."),
+        (["ecp5-99f"], {}, "device is 'ecp5-99f', but must be one of: ecp5-25f, ecp5-85f."),
+        ([SMALL], {"ecp5-99f": "4x4x1w16f16"}, "device is 'ecp5-99f', but must be one of: "),
+        ([SMALL], {SMALL: ""}, "the number of engines of ecp5-25f is 0, but must be at least 1."),
+        ([SMALL], {SMALL: "16x8x1w16f16"}, "too small for any engine that is given for it."),
+    ],
+)
+def test_what_cannot_be_searched_is_named(
+    predictors: Predictors, devices: Any, engines: dict[str, str], words: str
+) -> None:
+    given = {
+        name: Accelerators.of([Accelerator.parse(each) for each in text.split()])
+        for name, text in engines.items()
+    }
+    with pytest.raises(InputError) as raised:
+        explore.explore(predictors, devices, Constraints(), generations=1, engines=given)
+    assert words in str(raised.value)
+    tiny.assert_one_sentence(str(raised.value))
 
 
 def test_rows_of_a_front_say_all_of_a_design(predictors: Predictors) -> None:

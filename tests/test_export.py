@@ -186,6 +186,7 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     text = (folder / "report.html").read_text()
     assert f"{known['clock_mhz']:.1f} MHz, {source}" in text
     assert "Hardware figures of this design were not measured" in text
+    assert ("its interval includes what is not known of a clock" in text) == (source == "modelled")
     assert "of float32 weights" in text
     assert content["program"] == {}  # no engine is built for an Arria 10
     assert content["version"] == __version__
@@ -256,7 +257,9 @@ def test_the_engine_runs_the_exported_program(
     assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
     accuracies = content["measured_accuracy_percent"]
     assert abs(accuracies["test, specialised, int8"] - accuracies["test, specialised"]) < 3
-    assert "test, specialised, int8" in (tmp_path / "out" / "report.html").read_text()
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "test, specialised, int8" in text
+    assert "Latency rests on modelled designs. Power" in text  # the engine's clock is measured
 
 
 def test_what_the_engine_cannot_run_is_said_before_the_training(
@@ -264,7 +267,7 @@ def test_what_the_engine_cannot_run_is_said_before_the_training(
 ) -> None:
     opened = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("export") / "study")
     design = Design.parse("w24k555-w32k555@8x2x1w4f4@ecp5-25f")
-    with pytest.raises(InputError, match="words of weights in a filter group"):
+    with pytest.raises(InputError, match="w4f4 cannot run w24k555-w32k555: its buffers"):
         export(opened, design, unread(digits), tmp_path / "out")
 
 

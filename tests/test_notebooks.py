@@ -163,6 +163,15 @@ def test_every_figure_says_whose_it_is_its_source_and_its_unit(alone: Run) -> No
         assert re.search(r"\((%|ms|W|millions|nats)\)|Cycles", words), words
 
 
+def test_a_space_of_other_images_leaves_no_study(offline: Runner, tmp_path: Path) -> None:
+    content = committed("01_train")
+    content.cells = [content.cells[i] for i in (1, 3, 13)]
+    content.cells[1].source = content.cells[1].source.replace('"digits"', '"fashion"')
+    with pytest.raises(CellExecutionError, match="data set digits has images of \\(8, 8"):
+        offline(content, tmp_path)
+    assert not (tmp_path / "my-study" / "study.json").exists()
+
+
 def test_profile_goes_on_with_the_study_that_train_made(offline: Runner, tmp_path: Path) -> None:
     offline(committed("01_train"), tmp_path)
     run = offline(committed("02_profile"), tmp_path)

@@ -211,6 +211,35 @@ def test_what_is_no_design_of_the_study_is_named(made: Study, text: str, words: 
     tiny.assert_one_sentence(str(raised.value))
 
 
+def test_a_design_that_the_page_shows_is_found_by_its_id(made: Study) -> None:
+    front = set(made.front()["id"])
+    for name, designs in made.designs()[0].items():
+        pairs = zip(designs.genomes, designs.accelerators, strict=True)
+        shown = (Design(made.space.decode(genome), acc, name) for genome, acc in pairs)
+        other = next(design for design in shown if design.id not in front)
+        assert made.find(other.id) == other
+
+
+def test_figures_are_of_engines_that_can_be_built_and_run_the_network(made: Study) -> None:
+    for text, words in (
+        (
+            "w8k3-w16k3@64x16x1w64f64@ecp5-85f",
+            "does not fit Lattice ECP5 85F: it takes 1,032 of 156 DSP",
+        ),
+        ("w24k555-w32k555@8x2x1w4f4@ecp5-25f", "too small for layer s1b2, or it has no mode"),
+    ):
+        with pytest.raises(InputError, match=words) as raised:
+            made.layers(Design.parse(text))
+        tiny.assert_one_sentence(str(raised.value))
+
+
+def test_predictions_are_of_designs_of_the_study(made: Study) -> None:
+    with pytest.raises(InputError, match=r"^the number of designs is 0, but must be at least 1\.$"):
+        made.predict([])
+    with pytest.raises(InputError, match=r"^device is 'ecp5-45f', but this study knows only: "):
+        made.predict([Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-45f")])
+
+
 def test_a_design_that_was_measured_is_found_by_its_id(empty: Study) -> None:
     design = Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-25f")
     key = (str(design.architecture), str(design.accelerator), design.device)

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from tiny import read_only
 
 from codesign_kernel import tools
 from codesign_kernel.errors import InputError
@@ -65,6 +66,27 @@ def test_python_names_the_error_among_what_follows_it() -> None:
         tools.python(code, [], "place and route")
     assert str(caught.value) == "place and route failed with status 255: it is full."
     assert caught.value.log.startswith("Info: a\n")
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            "/usr/bin/ld: final link failed: No space left on device\n"
+            "collect2: error: ld returned 1 exit status",
+            "/usr/bin/ld: final link failed: No space left on device",
+        ),
+        (
+            "a.cc:1:2: error: expected ';'\n    1 | int a\ncompilation ended.",
+            "a.cc:1:2: error: exp",
+        ),
+    ],
+)
+def test_a_failure_is_told_by_its_cause(log: str, cause: str) -> None:
+    code = f"import sys; sys.exit({log!r})"
+    with pytest.raises(InputError) as raised:
+        tools.run([sys.executable, "-c", code], "the C++ compiler")
+    assert f"the C++ compiler failed with status 1: {cause}" in str(raised.value)
 
 
 def test_python_is_bounded_by_processor_time() -> None:
@@ -221,7 +243,15 @@ def test_cache_that_cannot_be_written_is_named(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(InputError, match=r"file cannot be written: Not a directory\.$"):
+    what_to_do = "; set XDG_CACHE_HOME to a folder that can."
+    with pytest.raises(InputError, match=f"file cannot be written: Not a directory{what_to_do}$"):
+        tools.cached("kind", "a", lambda path: None)
+    (tmp_path / "home" / "codesign").mkdir(parents=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    with (
+        read_only(tmp_path / "home"),
+        pytest.raises(InputError, match=f"lock cannot be written: Permission denied{what_to_do}$"),
+    ):
         tools.cached("kind", "a", lambda path: None)
 
 
