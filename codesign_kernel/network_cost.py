@@ -13,9 +13,9 @@ from . import parts, routed
 from .accelerator import Accelerator, Accelerators, Device, load_device
 from .cycles import Port, cycles, runs, traffic
 from .errors import InputError
-from .loops import regular
+from .loops import Lanes, refused
 from .networks import Network, load_network, shipped
-from .rtl.shape import Shape
+from .rtl.shape import PIXELS, SIDE, TAPS, WORDS, Shape
 from .simulate import CAUSES
 from .workload import Layers
 
@@ -212,10 +212,8 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
     else:
         why = closed_form.short_of(acc, device)
         print(f"The accelerator DOES NOT FIT the device: {why}. It would take {', '.join(need)}.")
-    known = regular(read.layers)
-    for off, why, if_not in (
-        (~known, "It has no mode for", "it had"),
-        (~table["runs"].to_numpy() & known, "Its buffers are too small for", "they were not"),
+    for off, (why, if_not) in zip(
+        refused(read.layers, acc, Port.of(device)), _refusals(acc, device), strict=True
     ):
         short = table.loc[off, "layer"]
         if len(short):
@@ -225,6 +223,21 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
             )
     if read.left_out:
         print(f"Not costed: {', '.join(read.left_out)}.")
+
+
+def _refusals(acc: Accelerator, device: Device) -> tuple[tuple[str, str], ...]:
+    """What is said of layers that the engine cannot run, as `loops.refused` tells them apart."""
+    lanes = Lanes.of(acc, Port.of(device))
+    counted = (
+        f"they were not; they count {SIDE:,} pixels on a side of a map, {TAPS} on that of a pooled "
+        f"one, {PIXELS:,} in the rows of a tile, {lanes.most_channels:,.0f} channels, "
+        f"{lanes.most_filters:,.0f} filters, {WORDS:,} words of weights in a filter group"
+    )
+    return (
+        ("It has no mode for", "it had"),
+        ("Its counters are too short for", counted),
+        ("Its buffers are too small for", "they were not"),
+    )
 
 
 def _plain(value: float, digits: int) -> str:
