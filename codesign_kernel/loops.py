@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .accelerator import Accelerator, Accelerators, Device
+from .rtl.shape import DEPTH, GROUPS, PIXELS, PLANES, SIDE, TAPS, WORDS
 from .simulate import IDEAL, MemoryModel
 from .workload import Layers
 
@@ -65,6 +66,8 @@ class Lanes(NamedTuple):
     ring: np.ndarray  # words that the weight buffer holds
     strip: np.ndarray  # pixels x planes of a lane in half of the feature buffer
     banks: np.ndarray  # planes read at once
+    most_channels: np.ndarray  # of a layer
+    most_filters: np.ndarray
 
     @classmethod
     def of(cls, acc: Accelerator | Accelerators, port: Port) -> "Lanes":
@@ -81,6 +84,8 @@ class Lanes(NamedTuple):
             np.ceil(pf * pc / port.bytes), pf * max(1, PARAM_BYTES // port.bytes),
             np.maximum(1, np.floor(weights / (pf * pc))),
             np.maximum(1, np.floor(features / (pv * banks * port.bytes))), banks,
+            np.minimum(PLANES * port.bytes, DEPTH * pc),
+            np.minimum(PLANES * port.bytes, GROUPS * pf),
         )  # fmt: skip
 
 
@@ -97,7 +102,13 @@ class Work(NamedTuple):
     chunk: np.ndarray  # pixels of one plane that are loaded at a time
     first: np.ndarray  # pixels of the input map that the first output row must have
     whole: np.ndarray  # pixels of the input map in a tile, in the mean
-    fits: np.ndarray  # whether the buffers hold a filter group, and the rows under a kernel
+    held: np.ndarray  # whether the buffers hold a filter group, and the rows under a kernel
+    counted: np.ndarray  # whether the fields of a task have room for its numbers
+
+    @property
+    def fits(self) -> np.ndarray:
+        """Whether the engine can run it, if it has a mode for it."""
+        return np.asarray(self.held & self.counted)
 
     @property
     def busy(self) -> np.ndarray:
@@ -155,7 +166,10 @@ def turns(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
     # As many output rows a lane as its half of the buffer has room for, in even tiles.
     room = np.floor(lanes.strip / np.maximum(np.ceil(planes / lanes.banks) * width, 1))
     most = np.floor((room - down) / one.stride) + 1
-    strip = np.clip(most, 1, np.maximum(np.ceil(one.height / acc.pv), 1))
+    beside = np.maximum(0, down - one.stride)
+    short = np.floor((PIXELS / width - beside) / (acc.pv * one.stride))  # a task can say no more
+    high = np.minimum(np.ceil(one.height / acc.pv), np.floor(SIDE / one.stride))
+    strip = np.clip(np.minimum(most, short), 1, np.maximum(high, 1))
     parts = np.maximum(np.ceil(one.height / (strip * acc.pv)), 1)
     each = np.maximum(np.ceil(one.height / parts), 1)  # rows of a tile, but for the last one
     full = np.floor(one.height / each)
@@ -177,8 +191,10 @@ def turns(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
     return Work(
         np.ceil(one.filters / acc.pf), depth * taps, words, tiles * there, rows * one.width, rows,
         planes, chunk, np.minimum(np.ceil(need / chunk) * chunk, whole), whole,
-        (words <= lanes.ring) & (most >= 1) & (np.maximum(height, width) < 1024)
-        & (np.maximum(down, np.where(pooled, width, 0)) <= 64),
+        (words <= lanes.ring) & (most >= 1),
+        (words <= WORDS) & (short >= 1) & (np.maximum(height, width) <= SIDE)
+        & (np.maximum(down, np.where(pooled, width, 0)) <= TAPS)
+        & (one.channels <= lanes.most_channels) & (one.filters <= lanes.most_filters),
     )  # fmt: skip
 
 
@@ -222,14 +238,29 @@ def regular(layers: Layers) -> np.ndarray:
     sides = ((layers.in_height, layers.height), (layers.in_width, layers.width))
     found = (layers.kernel % 2 == 1) & (layers.kernel <= 7) & (stride <= 2)
     found &= layers.taps == layers.kernel**2
+    if layers.irregular is not None:
+        found &= layers.irregular == 0
     for inside, out in sides:
         found &= -(-inside // stride) == out
     return np.asarray(found | (layers.filters == 0))
 
 
+def refused(
+    layers: Layers, acc: Accelerator | Accelerators, port: Port
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which layers the engine cannot run, boolean (..., layers): those that it has no mode for, of
+    the others those that its counters are too short for, and of the rest those that its buffers are
+    too small for. Its compiler refuses the same."""
+    loops, known = work(layers, acc, port), regular(layers)
+    there = layers.filters > 0
+    long = known & there & ~loops.counted
+    return ~known, long, np.asarray(known & there & ~long & ~loops.held)
+
+
 def runs(layers: Layers, acc: Accelerator | Accelerators, port: Port) -> np.ndarray:
-    """Whether the engine can run each layer, boolean (..., layers): its compiler refuses others."""
-    return np.asarray(regular(layers) & (work(layers, acc, port).fits | (layers.filters == 0)))
+    """Whether the engine can run each layer, boolean (..., layers)."""
+    modes, counters, buffers = refused(layers, acc, port)
+    return np.asarray(~(modes | counters | buffers))
 
 
 def traffic(

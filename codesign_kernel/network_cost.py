@@ -13,20 +13,16 @@ from . import parts, routed
 from .accelerator import Accelerator, Accelerators, Device, load_device
 from .cycles import Port, cycles, runs, traffic
 from .errors import InputError
-from .loops import regular
+from .loops import Lanes, refused
 from .networks import Network, load_network, shipped
-from .rtl.shape import Shape
+from .onnx_layers import CARRIED
+from .rtl.shape import PIXELS, SIDE, TAPS, WORDS, Shape
 from .simulate import CAUSES
 from .workload import Layers
 
 BOTTLENECKS = ("compute", "compute, lanes idle", "input", "weights", "output", "control")
 # What an engine does between its layers or not at all, at no cost; and what a table leaves out.
-FREE = {
-    "Add", "BatchNormalization", "Cast", "Clip", "Constant", "DequantizeLinear", "Div", "Dropout",
-    "Flatten", "GlobalAveragePool", "Identity", "Mul", "QuantizeLinear", "ReduceMean", "Relu",
-    "Reshape", "Shape", "Softmax", "Squeeze", "Sub", "Unsqueeze",
-    "activations", "additions", "pooling",
-}  # fmt: skip
+FREE = CARRIED | {"Constant", "Shape", "Softmax", "activations", "additions", "pooling"}
 _HEADS = ("cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck")
 
 
@@ -110,6 +106,11 @@ def predicted(read: Network, acc: Accelerator, device: Device) -> parts.Whole | 
     heavy = [kind for kind in read.left_out if kind.split(" ×")[0] not in FREE]
     if heavy:
         return f"it has operators that are not costed ({', '.join(heavy)})."
+    if read.apart:
+        return (
+            f"{read.apart} does not read what the layer before it wrote, and only chains were "
+            "measured, of layers to which no more than their own input is added."
+        )
     try:
         Shape(acc, device.port_bits)
         return parts.whole(parts.load(), read.layers, acc, device)
@@ -164,6 +165,7 @@ def _for_programs(
         "layers": table.to_dict("records"),
         "total": _totals(read, table, acc),
         "not_costed": list(read.left_out),
+        "notes": list(read.notes),
     }
 
 
@@ -212,10 +214,8 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
     else:
         why = closed_form.short_of(acc, device)
         print(f"The accelerator DOES NOT FIT the device: {why}. It would take {', '.join(need)}.")
-    known = regular(read.layers)
-    for off, why, if_not in (
-        (~known, "It has no mode for", "it had"),
-        (~table["runs"].to_numpy() & known, "Its buffers are too small for", "they were not"),
+    for off, (why, if_not) in zip(
+        refused(read.layers, acc, Port.of(device)), _refusals(acc, device), strict=True
     ):
         short = table.loc[off, "layer"]
         if len(short):
@@ -225,6 +225,23 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
             )
     if read.left_out:
         print(f"Not costed: {', '.join(read.left_out)}.")
+    for note in read.notes:
+        print(note)
+
+
+def _refusals(acc: Accelerator, device: Device) -> tuple[tuple[str, str], ...]:
+    """What is said of layers that the engine cannot run, as `loops.refused` tells them apart."""
+    lanes = Lanes.of(acc, Port.of(device))
+    counted = (
+        f"they were not; they count {SIDE:,} pixels on a side of a map, {TAPS} on that of a pooled "
+        f"one, {PIXELS:,} in the rows of a tile, {lanes.most_channels:,.0f} channels, "
+        f"{lanes.most_filters:,.0f} filters, {WORDS:,} words of weights in a filter group"
+    )
+    return (
+        ("It has no mode for", "it had"),
+        ("Its counters are too short for", counted),
+        ("Its buffers are too small for", "they were not"),
+    )
 
 
 def _plain(value: float, digits: int) -> str:

@@ -26,16 +26,22 @@ import numpy as np
 
 from . import cost, routed
 from .accelerator import Accelerator, Accelerators, Device
-from .cycles import Port, cycles, runs
+from .cycles import Port, cycles
 from .errors import InputError, number
 from .files import read_arrays
-from .loops import regular
+from .loops import refused
 from .workload import Layers
 
 if TYPE_CHECKING:
     from .surrogate import Surrogate
 
 COVERAGE = 0.9
+REFUSED = (  # as `loops.refused` tells them apart
+    "the engine has no mode for {}: kernels are 1, 3, 5 or 7 wide and not dilated, strides 1 or 2, "
+    "and maps are padded by K // 2 on each side.",
+    "the engine's counters are too short for {}.",
+    "the engine's buffers are too small for some of its layers.",
+)
 PLACES = (
     Path(__file__).parents[1] / "data" / "parts.safetensors",
     Path(__file__).with_name("parts.safetensors"),
@@ -111,13 +117,9 @@ class Parts:
         wide = layers.kernel if layers.kernel_width is None else layers.kernel_width
         if (np.asarray(layers.repeat) > 1).any() or (wide != layers.kernel).any():
             raise InputError("it has grouped or oblong convolutions, and none such was measured.")
-        if not (known := regular(layers)).all():
-            raise InputError(
-                f"the engine has no mode for {layers.names[int(known.argmin())]}: kernels are "
-                "1, 3, 5 or 7 wide, strides 1 or 2, and maps are padded by K // 2 on each side."
-            )
-        if not runs(layers, acc, port).all():
-            raise InputError("the engine's buffers are too small for some of its layers.")
+        for off, why in zip(refused(layers, acc, port), REFUSED, strict=True):
+            if off.any():
+                raise InputError(why.format(layers.names[int(off.argmax())]))
         return self.total(layer_features(layers, acc, port)[0], coverage)
 
     def total(self, inputs: np.ndarray, coverage: float = COVERAGE) -> Interval:

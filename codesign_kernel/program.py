@@ -16,7 +16,11 @@ from .rtl.shape import (
     BURST,
     MULTIPLIER_BITS,
     PARAM_BYTES,
+    PIXELS,
+    SIDE,
+    TAPS,
     TASK_BITS,
+    WORDS,
     Shape,
     pack,
 )
@@ -42,15 +46,17 @@ class Program:
 
     def with_input(self, x: np.ndarray) -> bytes:
         """Return the memory with an int8 image (C, H, W) in place of the first map."""
-        place = self.maps[0]
-        assert x.shape == place[1:]
-        size = self.shape.port_bytes
-        planes = -(-place.channels // size)
-        full = np.zeros((planes * size, place.height, place.width), np.int8)
-        full[: place.channels] = x
-        beats = full.reshape(planes, size, -1).transpose(0, 2, 1).tobytes()
-        start = place.address * size
+        assert x.shape == self.maps[0][1:]
+        beats, start = self.beats(x), self.maps[0].address * self.shape.port_bytes
         return self.image[:start] + beats + self.image[start + len(beats) :]
+
+    def beats(self, x: np.ndarray) -> bytes:
+        """Return an int8 map (C, H, W) as it is in memory."""
+        size, (channels, height, width) = self.shape.port_bytes, x.shape
+        planes = -(-channels // size)
+        full = np.zeros((planes * size, height, width), np.int8)
+        full[:channels] = x
+        return full.reshape(planes, size, -1).transpose(0, 2, 1).tobytes()
 
     def read_map(self, memory: bytes, which: int = -1) -> np.ndarray:
         """Return a map, (C, H, W) int8, from the memory after a run: the output if not said."""
@@ -123,21 +129,31 @@ def strip_rows(tile_strip: int, stride: int, taps: int) -> int:
 
 
 def _tiles(name: str, layer: IntegerLayer, height: int, width: int, shape: Shape) -> list[Tile]:
-    _, channels, kernel, _ = layer.weight.shape
+    filters, channels, kernel, _ = layer.weight.shape
     down, across, _ = _taps(layer, height, width)
-    groups = -(-channels // shape.pc)
+    groups, stride = -(-channels // shape.pc), layer.stride
     words = groups * (1 if layer.pooled else kernel * kernel)
+    beside = max(0, down - stride)  # rows that a tile reads beside those of its strides
+    for what, value, most in (
+        ("pixels on a side of its map", max(height, width), SIDE),
+        ("taps on a side", max(down, across), TAPS),
+        ("words of weights in a filter group", words, WORDS),
+        ("channels", channels, shape.most_channels),
+        ("filters", filters, shape.most_filters),
+        ("pixels in the least rows of a tile", (shape.pv * stride + beside) * width, PIXELS),
+    ):
+        if value > most:
+            raise InputError(f"{name} has {value:,} {what}, but the engine counts to {most:,}.")
     if words > shape.weight_words:
         raise InputError(
             f"{name} has {words} words of weights in a filter group, but the weight buffer of "
             f"{shape.accelerator} holds only {shape.weight_words}."
         )
-    if max(down, across) > 64 or max(height, width) > 1023:
-        raise InputError(f"{name} is too large: maps may be 1023 wide, pooled ones 64.")
     out_rows, _ = layer.output(height, width)
     planes = -(-channels // (shape.port_bytes * shape.banks))
-    for strip in range(-(-out_rows // shape.pv), 0, -1):
-        if planes * strip_rows(strip, layer.stride, down) * width <= shape.strip:
+    counted = min(SIDE // stride, (PIXELS // width - beside) // (shape.pv * stride))
+    for strip in range(min(counted, -(-out_rows // shape.pv)), 0, -1):
+        if planes * strip_rows(strip, stride, down) * width <= shape.strip:
             break
     else:
         raise InputError(

@@ -23,10 +23,12 @@ from . import ecp5, tools
 from .accelerator import Device, load_device
 from .errors import InputError, integer
 from .files import read_json, write_json
+from .protocol import protocol
 from .rtl.shape import MULTIPLIER, SYNTHESIS, Shape
 from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 
 SPEED_GRADE = 6
+MOST_SEED = 10**9
 TARGET_MHZ = 130  # beyond what the engine reaches: the tools stop trying at the target
 OPTIONS = ("--lpf-allow-unconstrained", "--timing-allow-fail")  # pins are for a board's owner
 # Routers, and what is added to the seed for the placement: the first that comes to an end is taken.
@@ -157,19 +159,25 @@ def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Impl
         )
         (made / "timing.txt").write_text(ecp5.timing(record["log"]), encoding="utf-8")
         files = "".join(f"{name:<12} {what}\n" for name, what in FILES.items())
-        (made / "README.txt").write_text(f"{summary(done)}\n{files}", encoding="utf-8")
+        text = f"{summary(done)}\n{files}\n{protocol(job.shape)}"
+        (made / "README.txt").write_text(text, encoding="utf-8")
         write_json(made / "report.json", record["report"])
     return done
 
 
 FILES = {
-    "README.txt": "these figures",
+    "README.txt": "these figures, and the ports and their protocol",
     "engine.v": "the engine in Verilog, before synthesis",
     "engine.lpf": "its constraints: the clock, and the pins for a board's owner to assign",
     "engine.bit": "the bitstream, with pins as place and route chose them: for no real board",
     "timing.txt": "the resources, and the slowest paths cell by cell",
     "report.json": "the same as nextpnr writes it",
 }
+
+
+def who(shape: Shape) -> str:
+    """Return what an engine is called in a sentence."""
+    return f"{shape.accelerator} with a {shape.port_bits}-bit port"
 
 
 def summary(done: Implementation) -> str:
@@ -204,15 +212,14 @@ def _implement(
     job: Job, cpu_limit_s: int, stop: threading.Event | None
 ) -> tuple[Implementation, dict[str, Any]]:
     """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
-    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, 10**9)
+    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, MOST_SEED)
     device = load_device(job.device) if isinstance(job.device, str) else job.device
     there = ecp5.budget(device)
-    who = f"{shape.accelerator} with a {shape.port_bits}-bit port"
     dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
-    ecp5.check_fit(who, device, ecp5.Resources(dsp, 0, 0, 0, 0))
+    ecp5.check_fit(who(shape), device, ecp5.Resources(dsp, 0, 0, 0, 0))
     rtlil = engine(shape)
     netlist = _synthesised(rtlil, cpu_limit_s, stop)
-    ecp5.check_fit(who, device, ecp5.Resources(**netlist["used"]))
+    ecp5.check_fit(who(shape), device, ecp5.Resources(**netlist["used"]))
     option, package, _ = ecp5.CHIPS[device.name]
     command = [
         option, "--package", package, "--speed", str(SPEED_GRADE), "--freq", str(TARGET_MHZ),
@@ -230,12 +237,12 @@ def _implement(
         try:
             record = _load(cached("routed", "\n".join([*about, *route]), make, ".json.gz"))
         except Failed as error:
-            ecp5.check_fit(who, device, ecp5.of_log(error.log))
-            raise InputError(f"{who}, seed {seed}, on the {device.label}: {error}") from None
+            ecp5.check_fit(who(shape), device, ecp5.of_log(error.log))
+            raise InputError(f"{who(shape)}, seed {seed}, on the {device.label}: {error}") from None
         if "report" in record:
             break
     used = ecp5.of_report(record["report"])
-    ecp5.check_fit(who, device, used)
+    ecp5.check_fit(who(shape), device, used)
     return Implementation(
         str(shape.accelerator), shape.port_bits, device.name, package, seed, starts, router,
         ecp5.clock_mhz(record["report"]), used, there, ecp5.critical_path(record["report"]),

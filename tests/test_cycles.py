@@ -10,8 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import accelerators, spaces
 
+from codesign_kernel import program
 from codesign_kernel.accelerator import Accelerator, Accelerators, devices, load_device
 from codesign_kernel.cycles import BURST, Cycles, Lanes, Port, cycles, work
+from codesign_kernel.errors import InputError
+from codesign_kernel.integer import IntegerLayer, of_layers
+from codesign_kernel.loops import refused, runs
 from codesign_kernel.program import compile_network
 from codesign_kernel.rtl import shape as rtl
 from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel
@@ -28,6 +32,9 @@ BOUNDS = ("filters", "channels", "in_height", "in_width", "height", "width", "ke
           "residual")  # fmt: skip
 ENGINES = ("8x8x1w16f16", "4x2x2w32f32", "4x8x4w32f64", "16x4x1w32f16", "2x8x2w32f32",
            "4x16x1w32f32", "32x2x1w32f16", "16x8x1w64f32")  # fmt: skip
+
+LARGE = ("8x8x1w16f16", "2x16x4w8f64", "64x2x1w64f4", "1x64x4w1024f512", "128x1x2w256f1024",
+         "4x4x4w512f2048", "2x16x32w512f2048", "8x8x1w1024f4096")  # fmt: skip
 
 
 def closed(rows: pd.DataFrame, text: str, port: Port) -> Cycles:
@@ -124,7 +131,7 @@ def test_sizes_are_those_of_the_engine(text: str, bits: int) -> None:
     expected = (
         shape.po, shape.drain, shape.latency, shape.streams, shape.pf // shape.out_bytes,
         shape.word_beats, shape.pf * shape.param_beats, shape.weight_words, shape.strip,
-        shape.banks,
+        shape.banks, shape.most_channels, shape.most_filters,
     )  # fmt: skip
     assert tuple(float(value) for value in found) == expected
     assert rtl.BURST == BURST
@@ -132,9 +139,6 @@ def test_sizes_are_those_of_the_engine(text: str, bits: int) -> None:
 
 @given(spaces(), st.sampled_from(ENGINES), st.integers(0, 2**32 - 1))
 def test_tiles_are_those_of_the_compiler(space: SearchSpace, text: str, seed: int) -> None:
-    from codesign_kernel.errors import InputError
-    from codesign_kernel.integer import of_layers
-
     layers = layers_of(space, space.sample(1, np.random.default_rng(seed)))
     acc = Accelerator.parse(text)
     try:
@@ -144,6 +148,60 @@ def test_tiles_are_those_of_the_compiler(space: SearchSpace, text: str, seed: in
     counts = np.bincount(program.layer_of_task)
     loops = work(layers, acc, Port(8, 0, 0))
     np.testing.assert_array_equal(loops.tiles[layers.filters > 0], counts)
+
+
+def chance(rng: np.random.Generator) -> tuple[Layers, IntegerLayer, tuple[int, int]]:
+    """A layer of any size, as the closed form has it and as the compiler has it, and its map."""
+    kernel, stride = int(rng.choice([1, 3, 5, 7])), int(rng.choice([1, 2]))
+    many, few, height, width = (int(2 ** rng.uniform(0, most)) for most in (14, 4, 10.2, 10.2))
+    filters, channels = (many, few) if rng.random() < 0.5 else (few, many)
+    out = -(-height // stride), -(-width // stride)
+    rows = (filters, channels, height, width, *out, kernel, stride, 0)
+    none = np.broadcast_to(np.int8(0), (filters, channels, kernel, kernel))
+    numbers = (np.zeros(filters, np.int64) for _ in range(3))
+    made = IntegerLayer(none, *numbers, stride)
+    return Layers(("layer",), *(np.array([row]) for row in rows)), made, (height, width)
+
+
+@pytest.mark.parametrize("text", LARGE)
+@pytest.mark.parametrize("bits", [32, 64, 128])
+def test_what_runs_is_what_the_compiler_takes(text: str, bits: int) -> None:
+    """Also where a task has no room for a number, and where that cuts a map into smaller tiles."""
+    acc, shape = Accelerator.parse(text), rtl.Shape(Accelerator.parse(text), bits)
+    rng, port = np.random.default_rng(bits), Port(bits // 8, 0, 0)
+    found, causes = [], np.zeros(3, int)
+    for _ in range(200):
+        layers, made, sides = chance(rng)
+        says = runs(layers, acc, port)[0]
+        causes += np.concatenate(refused(layers, acc, port))
+        try:
+            tiles = program._tiles("layer", made, *sides, shape)
+        except InputError:
+            assert not says, (text, layers)
+            continue
+        assert says, (text, layers)
+        assert work(layers, acc, port).tiles[0] == len(tiles)
+        source, target = program.Map(0, 1, *sides), program.Map(0, 1, *made.output(*sides))
+        for tile in tiles:  # raises InputError if a value has no room
+            task = program._task(made, source, target, 0, tile, shape)
+            rtl.pack(task | {"last": 0, "wait": 0}, shape.port_bytes)
+        found.append(len(tiles))
+    assert max(found) > 1
+    assert causes[0] == 0
+    assert causes[1] > 0
+
+
+def test_the_engine_says_why_it_cannot_run_a_layer() -> None:
+    rows = [  # filters, channels, side, kernel
+        (8, 8, 16, 9), (8, 8, 1024, 1), (8, 8200, 4, 1), (8200, 8, 4, 1), (8, 512, 16, 3),
+        (8, 8, 16, 3),
+    ]  # fmt: skip
+    sides = np.array([(f, c, s, s, s, s, k, 1, 0) for f, c, s, k in rows]).T
+    layers = Layers(tuple("abcdef"), *sides)
+    modes, counters, buffers = refused(layers, Accelerator.parse("8x8x1w32f32"), Port(8, 0, 0))
+    assert modes.tolist() == [True, *[False] * 5]
+    assert counters.tolist() == [False, True, True, True, False, False]
+    assert buffers.tolist() == [False, False, False, False, True, False]
 
 
 @given(spaces(), st.lists(accelerators(), min_size=4, max_size=4),

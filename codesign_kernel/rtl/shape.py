@@ -73,6 +73,12 @@ FIELDS: dict[str, int] = {
     "o_valid": 16,  # pixels of the tile
 }
 assert sum(FIELDS.values()) <= TASK_BITS
+# The most that these fields can say.
+SIDE = (1 << FIELDS["in_h"]) - 1  # pixels of a map's side, and image rows from lane to lane
+TAPS = 1 << FIELDS["kernel_h"]  # of a kernel's side, or of a pooled map's
+PIXELS = (1 << FIELDS["i_need"]) - 1  # of a plane, in the rows that a tile reads
+WORDS = (1 << FIELDS["w_words"]) - 1  # of weights in a filter group
+PLANES, DEPTH, GROUPS = (1 << FIELDS[name] for name in ("i_planes", "groups", "fgs"))
 
 
 def pack(values: dict[str, int], port_bytes: int) -> bytes:
@@ -186,6 +192,16 @@ class Shape:
     def param_beats(self) -> int:
         """Beats that the parameters of one filter take."""
         return max(1, PARAM_BYTES // self.port_bytes)
+
+    @property
+    def most_channels(self) -> int:
+        """Channels of a layer that a task has room for."""
+        return min(PLANES * self.port_bytes, DEPTH * self.pc)
+
+    @property
+    def most_filters(self) -> int:
+        """Filters of a layer that a task has room for."""
+        return min(PLANES * self.port_bytes, GROUPS * self.pf)
 
     @property
     def latency(self) -> int:
