@@ -96,17 +96,18 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
 
 
 def chosen(study: Study) -> set[Key]:
-    """Return what was measured because `improve` chose it: designs, and architectures for their
-    accuracy, whose accelerator and device are empty. Raises InputError if the file is damaged."""
-    path = study.root / CHOSEN
+    """Return what was measured because predictions chose it, by `improve` or to be verified:
+    designs, and architectures for their accuracy, whose accelerator and device are empty. Raises
+    InputError if a file is damaged."""
+    path, picked = study.root / CHOSEN, study.store.picked()
     if not path.exists():
-        return set()
+        return picked
     try:
         designs = [design for part in read_json(path)["campaigns"] for design in part["designs"]]
         keys = [(d["architecture"], d["accelerator"], d["device"]) for d in designs]
         new = [(d["accuracy_new"], d["hardware_new"]) for d in designs]
         pairs = [*zip(keys, new, strict=True)]
-        whole = {key for key, (_, hardware) in pairs if hardware}
+        whole = picked | {key for key, (_, hardware) in pairs if hardware}
         return whole | {(key[0], "", "") for key, (accuracy, _) in pairs if accuracy}
     except (KeyError, TypeError):
         raise InputError(f"{path} is damaged: it holds no designs that were chosen.") from None
@@ -117,7 +118,7 @@ def fit(study: Study) -> pd.DataFrame:
 
     The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
     R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
-    the leave-one-out MAE of the Gaussian process. Rows that `improve` chose, the number `chosen`,
+    the leave-one-out MAE of the Gaussian process. Rows that predictions chose, the number `chosen`,
     are learnt from but not counted in these: near the front, they would be no fair sample.
     """
     from .baselines import PROCESS, compare  # scikit-learn takes a second to load
@@ -132,7 +133,7 @@ def fit(study: Study) -> pd.DataFrame:
         if drawn.sum() < LEAST:
             raise InputError(
                 f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "
-                f"designs that `improve` did not choose, but at least {LEAST} are needed: run "
+                f"designs that no prediction chose, but at least {LEAST} are needed: run "
                 "`codesign profile` on this study."
             )
         model = predictors.hardware[quantity, device] if device else predictors.accuracy

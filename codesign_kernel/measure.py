@@ -105,8 +105,11 @@ def _engines(device: Device, most: int) -> list[Accelerator]:
     return list(usable(device, Constraints()))
 
 
-def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
-    """Measure what the study lacks of `keys`, storing each row as it comes; return how many."""
+def measure(
+    study: Study, meter: Meter, keys: Iterable[Key], label: str, picked: bool = False
+) -> int:
+    """Measure what the study lacks of `keys`, storing each row as it comes; return how many. They
+    were `picked` if predictions chose them: `fits.fit` doesn't count their errors then."""
     done = study.store.keys(meter.method)
     pending = [key for key in keys if key not in done]
     if not pending:
@@ -123,7 +126,7 @@ def measure(study: Study, meter: Meter, keys: Iterable[Key], label: str) -> int:
                 choice("quantity that a meter measures", name, MEASURED)
             modelled = {name: "modelled" for name in meter.modelled if name in values}
             sources = dict.fromkeys(values, meter.source) | modelled
-            study.store.add(connection, key, values, meter.method, sources, seconds)
+            study.store.add(connection, key, values, meter.method, sources, seconds, picked)
     return len(pending)
 
 
@@ -196,7 +199,7 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
         full = (str(design.architecture), str(design.accelerator), design.device)
         for meter in meters:
             key = (full[0], "", "") if isinstance(meter, Accuracy) else full
-            measure(study, meter, [key], f"verify {design.id}")
+            measure(study, meter, [key], f"verify {design.id}", picked=True)
             stored = study.store.rows().set_index([*KEY, "method"])
             for _, row in stored.loc[[(*key, meter.method)]].iterrows():
                 found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}

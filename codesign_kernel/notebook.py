@@ -156,9 +156,10 @@ def macs(space: SearchSpace, architectures: Iterable[str]) -> np.ndarray:
 
 
 def accuracies(opened: Study, meter: Accuracy, genomes: Genomes) -> np.ndarray:
-    """Return accuracies in %, (n,), of genomes (n, genes), and measure those not stored yet."""
+    """Return accuracies in %, (n,), of genomes (n, genes), and measure those not stored yet, as
+    picked ones."""
     names = [str(opened.space.decode(genome)) for genome in genomes]
-    measure.measure(opened, meter, [(text, "", "") for text in names], "accuracy")
+    measure.measure(opened, meter, [(text, "", "") for text in names], "accuracy", True)
     stored = opened.store.rows().query("method == @meter.method").set_index("architecture")
     return stored.loc[names, "accuracy"].to_numpy()
 

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +43,14 @@ CREATE TABLE IF NOT EXISTS series (
     PRIMARY KEY (architecture, accelerator, device, quantity, method)
 ) WITHOUT ROWID
 """
+_PICKED = """
+CREATE TABLE IF NOT EXISTS picked (
+    architecture TEXT NOT NULL,
+    accelerator TEXT NOT NULL,
+    device TEXT NOT NULL,
+    PRIMARY KEY (architecture, accelerator, device)
+) WITHOUT ROWID
+"""
 SOURCES = ("measured", "modelled")
 Series = NDArray[np.int8]
 Key = tuple[str, str, str]  # architecture, accelerator, device
@@ -63,8 +72,8 @@ class Store:
             uri = f"{self.path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}"
             with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
                 if write:
-                    connection.execute(_SCHEMA)
-                    connection.execute(_SERIES)
+                    for table in (_SCHEMA, _SERIES, _PICKED):
+                        connection.execute(table)
                 yield connection
         except (sqlite3.Error, OSError) as error:
             does = "written" if write else "read"
@@ -96,12 +105,13 @@ class Store:
         method: str,
         sources: str | Mapping[str, str],
         seconds: float,
+        picked: bool = False,
     ) -> None:
         """Store the quantities of one design, all or none; a row that is there already stays.
 
-        `sources` is the source of all quantities, or has that of each. An array of signed bytes is
-        kept as a series. Raises InputError if another value is not a finite number or a source not
-        a known one.
+        It was `picked` if it was measured for what was predicted of it. `sources` is the source of
+        all quantities, or has that of each. An array of signed bytes is kept as a series. Raises
+        InputError if another value is not a finite number or a source not a known one.
         """
         series = [
             (*key, name, method, value.tobytes())
@@ -127,6 +137,9 @@ class Store:
             connection.executemany(
                 "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", series
             )
+            if picked:
+                insert = "INSERT INTO picked VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+                connection.execute(insert, key)
 
     def keys(self, method: str) -> set[Key]:
         """Return the designs that have a measurement by this method."""
@@ -138,16 +151,23 @@ class Store:
 
     def series(self, quantity: str, method: str) -> dict[Key, Series]:
         """Return the arrays of a quantity that were kept with measurements by this method."""
-        if self._empty():
-            return {}
         query = "SELECT architecture, accelerator, device, value FROM series "
-        query += "WHERE quantity=? AND method=?"
+        found = self._select("series", f"{query} WHERE quantity=? AND method=?", quantity, method)
+        return {row[:3]: np.frombuffer(row[3], np.int8) for row in found}
+
+    def picked(self) -> set[Key]:
+        """Return the designs that were measured for what was predicted of them."""
+        query = "SELECT architecture, accelerator, device FROM picked"
+        return {row[:3] for row in self._select("picked", query)}
+
+    def _select(self, table: str, query: str, *values: str) -> list[Any]:
+        """Return the rows of a query, none if the file is of before there was the table."""
+        if self._empty():
+            return []
+        there = "SELECT 1 FROM sqlite_master WHERE name=?"
         with self._open(write=False) as connection:
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name='series'").fetchone()
-            if not there:  # a file of before there were any
-                return {}
-            found = connection.execute(query, [quantity, method])
-            return {row[:3]: np.frombuffer(row[3], np.int8) for row in found}
+            found = connection.execute(there, [table]).fetchone()
+            return connection.execute(query, values).fetchall() if found else []
 
     def rows(self) -> pd.DataFrame:
         """Return a row for each design, method and source, in the order they were stored.

@@ -183,8 +183,8 @@ def fit_text(table: pd.DataFrame) -> str:
     shown["rows"] = shown["rows"].astype(object).where(~same, "")
     picked = int(shown.pop("chosen").max())
     more = (
-        f"\nUp to {picked} more rows a quantity, which `codesign improve` chose, are learnt from "
-        "but not counted here: they lie near the front, and would be no fair sample."
+        f"\nUp to {picked} more rows a quantity, chosen by predictions (`improve`, `verify`), are "
+        "learnt from but not counted here: they lie near the front, and would be no fair sample."
     )
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     return (

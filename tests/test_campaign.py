@@ -211,7 +211,7 @@ def test_a_report_of_too_few_that_were_drawn_is_refused(own: Study) -> None:
     designs = content["campaigns"][0]["designs"]
     designs += [designs[0] | {"architecture": text, "accuracy_new": True} for text in rows[:15]]
     (own.root / campaign.CHOSEN).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"accuracy was measured for \d designs that `improve` di"):
+    with pytest.raises(InputError, match=r"accuracy was measured for \d designs that no predic"):
         fits.fit(own)
 
 

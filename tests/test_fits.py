@@ -104,6 +104,31 @@ def test_accuracies_of_ones_own_have_no_margins(own: Study) -> None:
     assert fits.margins(own, frame) is None
 
 
+def test_what_was_verified_is_learnt_from_and_not_counted(
+    own: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick_fit(monkeypatch)
+    front = own.front()
+    ids = front.loc[front["device"] == tiny.DEVICES[0], "id"].iloc[:3]
+    designs = [own.find(each) for each in ids]
+    used: list[meters.Meter] = [meters.Accuracy(own), meters.Closed(own)]
+    drawn = {
+        (quantity, device): len(measure.rows(own, quantity, device))
+        for quantity, device in (("accuracy", ""), ("latency_ms", tiny.DEVICES[0]))
+    }
+    there = {key for meter in used for key in own.store.keys(meter.method)}
+    measure.verify(own, designs, used)
+    measure.verify(own, [own.find("@".join(next(key for key in sorted(there) if key[1])))], used)
+    found = fits.chosen(own)
+    assert found
+    assert not found & there  # what was drawn before stays a fair sample
+    table = fits.fit(own).set_index(["quantity", "device", "model"])
+    for (quantity, device), rows in drawn.items():
+        row = table.loc[(quantity, device, baselines.PROCESS)]
+        assert row["rows"] == rows
+        assert row["chosen"] == len({key for key in found if (key[2] == device)})
+
+
 def test_what_tells_more_is_taken() -> None:
     space, rng = tiny.SPACE, np.random.default_rng(0)
     genomes = space.sample(40, rng)

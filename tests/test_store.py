@@ -356,8 +356,8 @@ def test_overwritten_pages_are_bad_input(store: Store, content: bytes) -> None:
         start = page * 4096
         store.path.write_bytes(content[:start] + b"\xa5" * 4096 + content[start + 4096 :])
         with pytest.raises(InputError, match="cannot be read: "):
-            # The first reads the table, the second the index, the third the other one.
-            _ = store.rows(), store.keys("m"), store.series("a", "m")
+            # The first reads the table, the second the index, the others theirs.
+            _ = store.rows(), store.keys("m"), store.series("a", "m"), store.picked()
 
 
 @pytest.mark.parametrize(
@@ -399,10 +399,22 @@ def test_a_series_is_kept_with_its_measurement(store: Store) -> None:
     assert Store(store.path.with_name("none.sqlite")).series("s", "m") == {}
 
 
+def test_what_was_picked_is_known_by_its_design(store: Store) -> None:
+    other = (ONE[0], "", "")
+    with store.writing() as connection:
+        store.add(connection, ONE, {"a": 1.0}, "m", "measured", 0.0)
+        for method in ("m", "n"):
+            store.add(connection, other, {"a": 1.0}, method, "measured", 0.0, picked=True)
+    assert store.picked() == {other}
+    assert Store(store.path.with_name("none.sqlite")).picked() == set()
+
+
 def test_a_file_of_before_there_were_series_has_none(store: Store) -> None:
     add(store, ONE, {"a": 1.0})
     with closing(sqlite3.connect(store.path)) as connection:
         connection.execute("DROP TABLE series")
+        connection.execute("DROP TABLE picked")
     assert store.series("s", "m") == {}
+    assert store.picked() == set()
     add(store, ONE, {"b": 1.0})
     assert store.series("s", "m") == {}
