@@ -16,7 +16,6 @@ from . import cost, files, routed
 from .accelerator import Accelerators, Device
 from .design import Design
 from .errors import InputError
-from .margins import accuracy_of
 from .program import Program, compile_network
 from .rtl.shape import Shape
 from .simulate import Run, memory_of, simulate
@@ -104,6 +103,7 @@ class Accuracy:
     def measure(self, key: Key) -> dict[str, float | Series]:
         """Return the accuracy in % of the architecture, and its margins on all images."""
         from . import train
+        from .margins import accuracy_of
 
         network = train.subnet(self.supernet, Architecture.parse(key[0]), self.calibration)
         codes = train.margins(network, self.dataset.validation)
