@@ -238,6 +238,8 @@ def regular(layers: Layers) -> np.ndarray:
     sides = ((layers.in_height, layers.height), (layers.in_width, layers.width))
     found = (layers.kernel % 2 == 1) & (layers.kernel <= 7) & (stride <= 2)
     found &= layers.taps == layers.kernel**2
+    if layers.irregular is not None:
+        found &= layers.irregular == 0
     for inside, out in sides:
         found &= -(-inside // stride) == out
     return np.asarray(found | (layers.filters == 0))

@@ -15,18 +15,14 @@ from .cycles import Port, cycles, runs, traffic
 from .errors import InputError
 from .loops import Lanes, refused
 from .networks import Network, load_network, shipped
+from .onnx_layers import CARRIED
 from .rtl.shape import PIXELS, SIDE, TAPS, WORDS, Shape
 from .simulate import CAUSES
 from .workload import Layers
 
 BOTTLENECKS = ("compute", "compute, lanes idle", "input", "weights", "output", "control")
 # What an engine does between its layers or not at all, at no cost; and what a table leaves out.
-FREE = {
-    "Add", "BatchNormalization", "Cast", "Clip", "Constant", "DequantizeLinear", "Div", "Dropout",
-    "Flatten", "GlobalAveragePool", "Identity", "Mul", "QuantizeLinear", "ReduceMean", "Relu",
-    "Reshape", "Shape", "Softmax", "Squeeze", "Sub", "Unsqueeze",
-    "activations", "additions", "pooling",
-}  # fmt: skip
+FREE = CARRIED | {"Constant", "Shape", "Softmax", "activations", "additions", "pooling"}
 _HEADS = ("cycles", "time (ms)", "utilisation (%)", "traffic (bytes)", "bottleneck")
 
 
@@ -110,6 +106,11 @@ def predicted(read: Network, acc: Accelerator, device: Device) -> parts.Whole | 
     heavy = [kind for kind in read.left_out if kind.split(" ×")[0] not in FREE]
     if heavy:
         return f"it has operators that are not costed ({', '.join(heavy)})."
+    if read.apart:
+        return (
+            f"{read.apart} does not read what the layer before it wrote, and only chains were "
+            "measured, of layers to which no more than their own input is added."
+        )
     try:
         Shape(acc, device.port_bits)
         return parts.whole(parts.load(), read.layers, acc, device)
@@ -164,6 +165,7 @@ def _for_programs(
         "layers": table.to_dict("records"),
         "total": _totals(read, table, acc),
         "not_costed": list(read.left_out),
+        "notes": list(read.notes),
     }
 
 
@@ -223,6 +225,8 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
             )
     if read.left_out:
         print(f"Not costed: {', '.join(read.left_out)}.")
+    for note in read.notes:
+        print(note)
 
 
 def _refusals(acc: Accelerator, device: Device) -> tuple[tuple[str, str], ...]:

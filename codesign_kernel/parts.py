@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 COVERAGE = 0.9
 REFUSED = (  # as `loops.refused` tells them apart
-    "the engine has no mode for {}: kernels are 1, 3, 5 or 7 wide, strides 1 or 2, and maps are "
-    "padded by K // 2 on each side.",
+    "the engine has no mode for {}: kernels are 1, 3, 5 or 7 wide and not dilated, strides 1 or 2, "
+    "and maps are padded by K // 2 on each side.",
     "the engine's counters are too short for {}.",
     "the engine's buffers are too small for some of its layers.",
 )

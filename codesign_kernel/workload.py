@@ -19,7 +19,8 @@ class Layers:
     `stride` count rows; a kernel is as wide as high unless `kernel_width` says otherwise.
     `residual` is 1 where the layer's own input is added to its output. The classifier is a 1 x 1
     convolution of a 1 x 1 map, behind global average pooling: a layer of one pixel after a larger
-    map is taken for one, unless `pools` is 0 there.
+    map is taken for one, unless `pools` is 0 there. `irregular` is 1 where taps lie apart, or a map
+    is padded by other than K // 2 before its first row and column, whatever its sizes.
 
     A convolution of G groups is G separate ones of the same bounds, each of its own filters and
     channels: the bounds are those of one, and `repeat` is G. The properties are of all of them.
@@ -37,6 +38,7 @@ class Layers:
     residual: np.ndarray
     kernel_width: np.ndarray | None = None
     pools: np.ndarray | None = None
+    irregular: np.ndarray | None = None
     repeat: np.ndarray | int = 1
 
     def __getitem__(self, index: np.ndarray | slice | None) -> "Layers":

@@ -324,6 +324,19 @@ def test_operators_that_are_not_costed_leave_no_interval(codesign: Command, tmp_
     assert "ConvTranspose ×1" in found["reason"]
 
 
+def test_only_chains_have_an_interval(codesign: Command, tmp_path: Path) -> None:
+    weights = {name: np.zeros((8, 8, 3, 3), np.float32) for name in "uvw"}
+    nodes = [helper.make_node("Conv", [x, w], [y], name=y, pads=[1] * 4)
+             for x, w, y in (("x", "u", "a"), ("a", "v", "b"), ("a", "w", "c"))]  # fmt: skip
+    path = save(tmp_path, nodes, {"x": [4, 8, 16, 16]}, ["b", "c"], weights)
+    out = codesign(path, "--accelerator", ACC)[1]
+    assert "whole network: c does not read what the layer before it wrote, and only chains" in out
+    assert out.endswith("The batch of the model is 4: costed is one image of it.\n")
+    found = json.loads(codesign(path, "--accelerator", ACC, "--json")[1])
+    assert found["notes"] == ["The batch of the model is 4: costed is one image of it."]
+    assert "c does not read" in found["predicted"]["reason"]
+
+
 def test_what_the_engine_cannot_count_is_said_so(codesign: Command, tmp_path: Path) -> None:
     weights = {"w": np.zeros((8, 8, 1, 1), np.float32)}
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]

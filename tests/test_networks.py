@@ -19,11 +19,19 @@ from onnx_file import save
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from codesign_kernel import loops
 from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.cycles import Port, cycles
 from codesign_kernel.errors import InputError
 from codesign_kernel.export import to_onnx
-from codesign_kernel.networks import COLUMNS, load_network, read_onnx, read_topology, shipped
+from codesign_kernel.networks import (
+    COLUMNS,
+    Network,
+    load_network,
+    read_onnx,
+    read_topology,
+    shipped,
+)
 from codesign_kernel.space import load_space
 from codesign_kernel.supernet import Subnet
 from codesign_kernel.workload import Layers, layers_of
@@ -310,14 +318,6 @@ def convolutions(draw: st.DrawFn) -> list[nn.Conv2d]:
     return made
 
 
-def test_dilations_are_refused_where_they_matter(tmp_path: Path) -> None:
-    path = exported(tmp_path, [nn.Conv2d(3, 4, 3, dilation=2)], ["N", 3, 12, 12])
-    with pytest.raises(
-        InputError, match=r"dilations of Conv 'conv0' .* are \[2, 2\], but must be 1"
-    ):
-        read_onnx(path)
-
-
 @given(convolutions(), st.integers(12, 20), st.integers(12, 20), st.sampled_from(("N", 1, None)))
 @SAME_FOLDER
 def test_any_onnx_network_counts_as_pytorch_does(
@@ -346,7 +346,7 @@ def test_any_onnx_network_counts_as_pytorch_does(
     assert 2 * int(network.layers.macs.sum()) == flops.get_total_flops()
     count = sum(each.weight.numel() for each in (*made, linear))
     assert int(network.layers.weights.sum()) == count
-    assert network.left_out == ("Flatten ×1", "GlobalAveragePool ×1", "Relu ×1")
+    assert network.left_out == ("Flatten ×1", "Relu ×1")  # a layer takes what is pooled
     assert network.layers.names[-1] == "fc"
     session = onnxruntime.InferenceSession(path)  # what was read is a network that runs
     (answer,) = session.run(None, {"x": zeros(1, *shape[1:])})
@@ -433,7 +433,8 @@ def conv(*inputs: str, **attributes: Any) -> list[Any]:
         ([helper.make_node("Relu", ["x"], ["y"])], X, {}, "has no convolution and no fully"),
         (conv("x", "w"), {"x": ["N", 3, "H", 8]}, {"w": zeros(4, 3, 3, 3)},
          "is 1, 3, ?, 8, but must be known: only the batch"),
-        (conv("x", "w"), {"x": [8, 3, 8, 8]}, {"w": zeros(4, 3, 3, 3)}, "batch of Conv 'y' of"),
+        ([helper.make_node("Reshape", ["x", "s"], ["z"]), *conv("z", "w")], {"x": ["N", 6, 8, 8]},
+         {"s": np.array([2, 3, 8, 8]), "w": zeros(4, 3, 3, 3)}, "batch of Conv 'y' of"),
         (conv("x", "w"), {"x": ["N", 3, 8, 8, 8]}, {"w": zeros(4, 3, 3, 3, 3)},
          "number of axes of the weights of Conv 'y' of"),
         (conv("x", "w"), {"x": ["N", 5, 8, 8]}, {"w": zeros(4, 3, 3, 3)}, "Conv 'y' of"),
@@ -542,7 +543,7 @@ def test_an_onnx_layer_takes_a_mean_behind_global_pooling_only(
              helper.make_node("Flatten", ["p"], ["f"]),
              helper.make_node("Gemm", ["f", "v"], ["z"], name="fc")]  # fmt: skip
     path = save(tmp_path, nodes, {"x": [1, 3, 8, 8]}, ["z"], weights)
-    assert pools(read_onnx(path).layers) == [1, int(pooled)]
+    assert pools(read_onnx(path).layers) == [0, int(pooled)]
 
 
 def test_what_a_branch_of_a_model_holds_is_said_to_be_left_out(tmp_path: Path) -> None:
@@ -555,3 +556,119 @@ def test_what_a_branch_of_a_model_holds_is_said_to_be_left_out(tmp_path: Path) -
     network = read_onnx(save(tmp_path, nodes, {"x": [1, 3, 8, 8]}, ["z"], weights))
     assert network.layers.names == ("conv",)
     assert network.left_out == ("If ×1",)
+
+
+NODE = helper.make_node
+SIXTEEN = {"x": [1, 3, 16, 16]}
+BLOCK = {"w": zeros(8, 3, 3, 3), "v": zeros(8, 8, 3, 3), "p": zeros(5, 8, 1, 1),
+         "f": zeros(5, 8), "two": np.float32(2).reshape(())}  # fmt: skip
+
+
+def read(folder: Path, nodes: list[Any], inputs: dict[str, list[Any]] = SIXTEEN) -> Network:
+    """Read a model whose output is that of the last node."""
+    return read_onnx(save(folder, nodes, inputs, [nodes[-1].output[0]], BLOCK))
+
+
+def first(x: str = "x", y: str = "a", **attributes: Any) -> Any:
+    return NODE("Conv", [x, "w"], [y], name=y, **({"pads": [1] * 4} | attributes))
+
+
+def second(x: str, y: str) -> Any:
+    return NODE("Conv", [x, "v"], [y], name=y, pads=[1] * 4)
+
+
+def head(x: str) -> list[Any]:
+    return [NODE("Flatten", [x], ["flat"]), NODE("Gemm", ["flat", "f"], ["out"], transB=1)]
+
+
+@pytest.mark.parametrize(
+    ("between", "expected", "left_out"),
+    [
+        ([NODE("GlobalAveragePool", ["a"], ["b"])], 1, ""),
+        ([NODE("GlobalAveragePool", ["a"], ["m"]), NODE("Relu", ["m"], ["b"])], 1, "Relu"),
+        ([NODE("GlobalAveragePool", ["a"], ["m"]), NODE("Sigmoid", ["m"], ["b"])], 1, "Sigmoid"),
+        ([NODE("GlobalAveragePool", ["a"], ["m"]), NODE("Mul", ["two", "m"], ["b"])], 1, "Mul"),
+        ([NODE("GlobalAveragePool", ["a"], ["m"]), NODE("Cast", ["m"], ["b"], to=1)], 1, "Cast"),
+        ([NODE("ReduceMean", ["a"], ["b"], axes=[2, 3])], 1, ""),
+        ([NODE("GlobalMaxPool", ["a"], ["b"])], 0, "GlobalMaxPool"),
+        ([NODE("MaxPool", ["a"], ["b"], kernel_shape=[16, 16])], 0, "MaxPool"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Gemm", "Conv"])
+def test_a_layer_takes_the_mean_of_a_map_and_no_other_pooling(
+    tmp_path: Path, between: list[Any], expected: int, left_out: str, kind: str
+) -> None:
+    end = head("b") if kind == "Gemm" else [NODE("Conv", ["b", "p"], ["out"], name="out")]
+    found = read(tmp_path, [first(), *between, *end])
+    assert pools(found.layers) == [0, expected]
+    expected_left = {f"{left_out} ×1" if left_out else "", "Flatten ×1" if kind == "Gemm" else ""}
+    assert set(found.left_out) == expected_left - {""}
+
+
+def test_means_that_no_layer_takes_are_said_to_be_left_out(tmp_path: Path) -> None:
+    nodes = [first(), NODE("GlobalAveragePool", ["a"], ["b"])]
+    assert read(tmp_path, nodes).left_out == ("GlobalAveragePool ×1",)
+    nodes = [first(), NODE("ReduceMean", ["a"], ["b"], axes=[2]), second("b", "c")]
+    found = read(tmp_path, nodes)
+    assert (found.left_out, pools(found.layers), found.apart) == (("ReduceMean ×1",), [0, 0], "c")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "regular"),
+    [
+        ({}, True),
+        ({"strides": [2, 2]}, True),
+        ({"strides": [2, 2], "pads": [1, 1, 0, 0]}, True),  # what is behind the map is not read
+        ({"strides": [2, 2], "pads": [0, 0, 1, 1]}, False),
+        ({"pads": [0, 2, 2, 0]}, False),
+        ({"pads": [2] * 4, "dilations": [2, 2]}, False),
+        ({"auto_pad": "SAME_UPPER"}, True),
+        ({"strides": [2, 2], "auto_pad": "SAME_LOWER"}, True),
+        ({"strides": [2, 2], "auto_pad": "SAME_UPPER"}, False),  # 16 rows: one is padded, below
+        ({"strides": [3, 3], "auto_pad": "VALID"}, False),
+    ],
+)
+def test_padding_and_dilation_are_those_of_the_engine_or_irregular(
+    tmp_path: Path, attributes: dict[str, Any], regular: bool
+) -> None:
+    if "auto_pad" in attributes:
+        node = NODE("Conv", ["x", "w"], ["a"], name="a", **attributes)
+    else:
+        node = first(**attributes)
+    layers = read(tmp_path, [node]).layers
+    assert loops.regular(layers).tolist() == [regular]
+    assert layers.macs.tolist() == [int(layers.height[0] * layers.width[0]) * 8 * 3 * 9]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "apart", "left_out"),
+    [
+        ([NODE("Sub", ["x", "two"], ["z"]), first("z"), NODE("Relu", ["a"], ["r"]),
+          second("r", "b"), NODE("Add", ["r", "b"], ["c"]), NODE("Clip", ["c"], ["d"]),
+          second("d", "e")], "", ("Add ×1", "Clip ×1", "Relu ×1", "Sub ×1")),
+        ([first(), NODE("Identity", ["a"], ["i"]), second("i", "b"),
+          NODE("Add", ["b", "a"], ["c"])], "", ("Add ×1", "Identity ×1")),
+        ([first(), NODE("Softmax", ["a"], ["z"])], "", ("Softmax ×1",)),
+        ([first(), first("x", "b"), NODE("Add", ["a", "b"], ["c"]), second("c", "d")], "b",
+         ("Add of two maps ×1",)),
+        ([first(), NODE("Sigmoid", ["a"], ["s"]), NODE("Mul", ["a", "s"], ["c"])], "",
+         ("Mul of two maps ×1", "Sigmoid ×1")),
+        ([first(), NODE("Softmax", ["a"], ["b"]), second("b", "c")], "c", ("Softmax ×1",)),
+        ([first(), second("a", "b"), second("b", "c"), NODE("Add", ["a", "c"], ["d"])], "",
+         ("Add of two maps ×1",)),
+        ([first(), second("a", "b"), second("a", "c")], "c", ()),
+    ],
+)  # fmt: skip
+def test_chains_are_told_from_other_graphs(
+    tmp_path: Path, nodes: list[Any], apart: str, left_out: tuple[str, ...]
+) -> None:
+    found = read(tmp_path, nodes)
+    assert (found.apart, found.left_out) == (apart, left_out)
+
+
+def test_of_a_batch_one_image_is_costed(tmp_path: Path) -> None:
+    nodes = [first(), NODE("GlobalAveragePool", ["a"], ["b"]), *head("b")]
+    one, many = (read(tmp_path, nodes, {"x": [n, 3, 16, 16]}) for n in (1, 8))
+    assert rows(many.layers) == rows(one.layers)
+    assert one.notes == ()
+    assert many.notes == ("The batch of the model is 8: costed is one image of it.",)
