@@ -13,6 +13,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from . import __version__, engines, quantize, routed
+from .accelerator import Device
+from .batches import to_tensor
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
@@ -20,6 +22,7 @@ from .files import read_json, replacing, write_arrays, write_json, write_text
 from .integer import of_layers
 from .predict import COVERAGE
 from .program import Program, compile_network
+from .protocol import protocol
 from .quantities import UNITS
 from .report import report
 from .rtl.shape import Shape
@@ -32,14 +35,18 @@ from .train import PRESETS, accuracy, calibration_images, load_supernet, subnet
 from .workload import layers_of
 
 OPSET = 17
-PROGRAM = "program.bin"
+# What the engine runs, and an image and its answer in bytes, to see whether a board does so, too.
+PROGRAM, GOLDEN_IN, GOLDEN_OUT, GUIDE = (
+    "program.bin", "golden_input.bin", "golden_output.bin", "README.txt"
+)  # fmt: skip
+RUN = (PROGRAM, GOLDEN_IN, GOLDEN_OUT, GUIDE)
 LAYER_UNITS = {
     "macs": "multiply-accumulates",
     "weight_bytes": "bytes over the memory port",
     "feature_bytes": "bytes over the memory port",
     "cycles": f"clock cycles, the sum of those by cause: {', '.join(CAUSES)}",
 }
-FILES = ("design.json", "layers.csv", "model.onnx", PROGRAM, "report.html", "weights.safetensors")
+FILES = ("design.json", "layers.csv", "model.onnx", *RUN, "report.html", "weights.safetensors")
 
 
 def specialised(
@@ -85,14 +92,20 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
     about: dict[str, Any] = {}
-    (folder / PROGRAM).unlink(missing_ok=True)  # of a design that was there before
+    for name in RUN:  # of a design that was there before
+        (folder / name).unlink(missing_ok=True)
     if shape is not None:
         quantised = quantize.quantize(network, calibration_images(dataset))
         measured["test, specialised, int8"] = quantize.accuracy(quantised, dataset.test)
         program = compile_network(quantised.network, shape)
-        about = _memory_map(program, quantised)
-        with replacing(folder / PROGRAM) as temporary:
-            temporary.write_bytes(program.image)
+        about = _memory_map(program, quantised, device)
+        x = quantised.input(to_tensor(dataset.validation.batch(np.arange(1))))
+        answer = program.beats(quantised.network(x)[0])
+        golden = (GOLDEN_IN, program.beats(x[0])), (GOLDEN_OUT, answer)
+        for name, data in ((PROGRAM, program.image), *golden):
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(data)
+        write_text(folder / GUIDE, _guide(about, shape))
     hardware = study.measured(design)
     own = engines.measured(study, device.name)
     known, source = engines.known(design.accelerator, device, own)
@@ -125,23 +138,47 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     return folder
 
 
-def _memory_map(program: Program, quantised: quantize.Quantized) -> dict[str, Any]:
-    """Return what one must know to use a program: where in memory, in bytes, images go and answers
-    come, and how.
-
-    A map holds its channels in planes of a beat each, pixel after pixel, row after row.
-    """
-    size, first, last = program.shape.port_bytes, program.maps[0], program.maps[-1]
+def _memory_map(program: Program, quantised: quantize.Quantized, device: Device) -> dict[str, Any]:
+    """Return what one must know to use a program: of which engine, where in memory, in bytes,
+    images go and answers come, and how."""
+    shape, first, last = program.shape, program.maps[0], program.maps[-1]
+    size = shape.port_bytes
     return {
         "file": PROGRAM,
+        "accelerator": str(shape.accelerator),
+        "port_bits": shape.port_bits,
+        "made_by": f"codesign implement {shape.accelerator} --device {device.name} "
+        f"--port-bits {shape.port_bits} --folder engine",
         "beat_bytes": size,
+        "memory_bytes": len(program.image),
+        "first_task_at_byte": 0,
+        "tasks": len(program.layer_of_task),
         "input": {"at_byte": first.address * size, "shape": list(first[1:]),
                   "from_pixels": "int8: round((pixel - mean) / std / scale), from -127 to 127",
                   "mean": quantised.mean.ravel().tolist(), "std": quantised.std.ravel().tolist(),
                   "scale": quantised.scale},
         "output": {"at_byte": last.address * size, "shape": list(last[1:]), "type": "int8",
                    "scale": quantised.logit_scale},
+        "golden": {"input": GOLDEN_IN, "output": GOLDEN_OUT,
+                   "source": "the first validation image, by the exact integer arithmetic of "
+                   "codesign_kernel/integer.py"},
+        "protocol": GUIDE,
     }  # fmt: skip
+
+
+def _guide(about: dict[str, Any], shape: Shape) -> str:
+    """Return how to run the program on a board, as text."""
+    given, taken = (about[side]["at_byte"] for side in ("input", "output"))
+    return f"""\
+Engine of {PROGRAM}: {about["accelerator"]}, with a memory port of {about["port_bits"]} bits
+Its Verilog is made by: {about["made_by"]}
+
+1. Have {about["memory_bytes"]:,} bytes of memory at the port, and write {PROGRAM} from byte 0 on.
+2. Write an image as int8 at byte {given}, as `input` in design.json says; {GOLDEN_IN} holds one.
+3. Raise `start` for a cycle, and wait for `done`.
+4. Read the answer at byte {taken}. For {GOLDEN_IN} it must be {GOLDEN_OUT}, byte for byte.
+
+{protocol(shape)}"""
 
 
 def _input(space: SearchSpace) -> tuple[int, int, int]:

@@ -46,15 +46,17 @@ class Program:
 
     def with_input(self, x: np.ndarray) -> bytes:
         """Return the memory with an int8 image (C, H, W) in place of the first map."""
-        place = self.maps[0]
-        assert x.shape == place[1:]
-        size = self.shape.port_bytes
-        planes = -(-place.channels // size)
-        full = np.zeros((planes * size, place.height, place.width), np.int8)
-        full[: place.channels] = x
-        beats = full.reshape(planes, size, -1).transpose(0, 2, 1).tobytes()
-        start = place.address * size
+        assert x.shape == self.maps[0][1:]
+        beats, start = self.beats(x), self.maps[0].address * self.shape.port_bytes
         return self.image[:start] + beats + self.image[start + len(beats) :]
+
+    def beats(self, x: np.ndarray) -> bytes:
+        """Return an int8 map (C, H, W) as it is in memory."""
+        size, (channels, height, width) = self.shape.port_bytes, x.shape
+        planes = -(-channels // size)
+        full = np.zeros((planes * size, height, width), np.int8)
+        full[:channels] = x
+        return full.reshape(planes, size, -1).transpose(0, 2, 1).tobytes()
 
     def read_map(self, memory: bytes, which: int = -1) -> np.ndarray:
         """Return a map, (C, H, W) int8, from the memory after a run: the output if not said."""

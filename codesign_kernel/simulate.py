@@ -40,7 +40,9 @@ class MemoryModel:
 
     The defaults move a beat in about 70 % of the cycles, as the memory port of Fan et al. (ASP-DAC
     2022) does: 16 beats, 6 cycles between bursts, and a refresh of 20 cycles every 780 (7.8 us at
-    100 MHz).
+    100 MHz). The engine itself needs a latency of 3 or more, see `protocol.py`; 4 is the least
+    here, as the closed form takes it. Raises InputError if a refresh is as long as what is between
+    two, so that nothing could be moved.
     """
 
     latency: int = 30
@@ -52,6 +54,11 @@ class MemoryModel:
         for field in fields(self):
             low = 4 if field.name == "latency" else 0
             integer(f"{field.name} of the memory model", getattr(self, field.name), low, 100_000)
+        if self.refresh_every and self.refresh_cycles >= self.refresh_every:
+            raise InputError(
+                f"refresh_cycles of the memory model is {self.refresh_cycles}, but must be less "
+                f"than the {self.refresh_every} of refresh_every, or that be 0."
+            )
 
     @property
     def efficiency(self) -> float:

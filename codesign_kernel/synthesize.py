@@ -23,6 +23,7 @@ from . import ecp5, tools
 from .accelerator import Device, load_device
 from .errors import InputError, integer
 from .files import read_json, write_json
+from .protocol import protocol
 from .rtl.shape import MULTIPLIER, SYNTHESIS, Shape
 from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 
@@ -157,13 +158,14 @@ def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Impl
         )
         (made / "timing.txt").write_text(ecp5.timing(record["log"]), encoding="utf-8")
         files = "".join(f"{name:<12} {what}\n" for name, what in FILES.items())
-        (made / "README.txt").write_text(f"{summary(done)}\n{files}", encoding="utf-8")
+        text = f"{summary(done)}\n{files}\n{protocol(job.shape)}"
+        (made / "README.txt").write_text(text, encoding="utf-8")
         write_json(made / "report.json", record["report"])
     return done
 
 
 FILES = {
-    "README.txt": "these figures",
+    "README.txt": "these figures, and the ports and their protocol",
     "engine.v": "the engine in Verilog, before synthesis",
     "engine.lpf": "its constraints: the clock, and the pins for a board's owner to assign",
     "engine.bit": "the bitstream, with pins as place and route chose them: for no real board",

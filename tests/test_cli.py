@@ -564,8 +564,8 @@ def test_a_run_ends_with_a_design_measured_and_exported(
     assert design.id in set(made.front()["id"])
     folder = tmp_path / "exports" / design.id
     assert sorted(path.name for path in folder.iterdir()) == [
-        "design.json", "layers.csv", "model.onnx", "program.bin", "report.html",
-        "weights.safetensors",
+        "README.txt", "design.json", "golden_input.bin", "golden_output.bin", "layers.csv",
+        "model.onnx", "program.bin", "report.html", "weights.safetensors",
     ]  # fmt: skip
     assert json.loads((folder / "design.json").read_text())["design"] == str(design)
     assert result.out.rstrip().endswith("codesign page --study study")

@@ -14,6 +14,7 @@ from codesign_kernel.cycles import Port, cycles, traffic
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import IntegerLayer, IntegerNetwork, of_layers
 from codesign_kernel.program import compile_network
+from codesign_kernel.protocol import READ_LATENCY
 from codesign_kernel.rtl.engine import to_rtlil
 from codesign_kernel.rtl.shape import Shape, pack
 from codesign_kernel.simulate import CAUSES, IDEAL, MemoryModel, count_cycles, simulate
@@ -186,6 +187,21 @@ def test_memory_model_says_what_it_allows() -> None:
     assert MemoryModel().efficiency == pytest.approx(0.709, abs=1e-3)
     with pytest.raises(InputError, match="latency of the memory model is 2"):
         MemoryModel(latency=2)
+    with pytest.raises(InputError, match=r"refresh_cycles of the memory model is 100, but must be"):
+        MemoryModel(refresh_every=100, refresh_cycles=100)
+    assert MemoryModel(refresh_every=0, refresh_cycles=100).efficiency == pytest.approx(16 / 22)
+
+
+def test_a_read_s_first_beat_may_come_three_cycles_after_its_command_and_no_sooner() -> None:
+    net = IntegerNetwork([layer(np.random.default_rng(5), 8, 8, 3)], (8, 6, 6))
+    made = compile_network(net, Shape(Accelerator.parse("2x4x1w4f4")))
+    x = np.random.default_rng(6).integers(-128, 128, net.input).astype(np.int8)
+    memory = MemoryModel()
+    object.__setattr__(memory, "latency", READ_LATENCY)  # the model itself begins at 4
+    np.testing.assert_array_equal(made.read_map(simulate(made, x, memory).memory), net(x[None])[0])
+    object.__setattr__(memory, "latency", READ_LATENCY - 1)
+    with pytest.raises(InputError, match="the engine waits for what never comes"):
+        simulate(made, x, memory)
 
 
 def test_flips_are_of_flip_flops_and_follow_the_data() -> None:

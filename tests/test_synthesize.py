@@ -17,6 +17,7 @@ from amaranth.back import rtlil
 from codesign_kernel import ecp5, synthesize, tools
 from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.errors import InputError
+from codesign_kernel.protocol import protocol
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.synthesize import FILES, Implementation, Job
 
@@ -125,6 +126,7 @@ def test_folder_is_complete(real: tuple[Implementation, Path], tmp_path: Path) -
     assert "All figures are measured, by place and route; none is of a board." in readme
     assert f"clock          {done.clock_mhz:.1f} MHz\n" in readme
     assert done.critical_path in readme
+    assert protocol(SHAPE) in readme
     assert f"{done.used.dsp:>7} of {28:>7} MULT18X18D\n" in readme
 
 

@@ -11,7 +11,9 @@ COUNT_BITS = 12  # of tasks; only differences count, so that counters may wrap
 
 
 class Port:
-    """The memory port. A command reads or writes `length` beats; reads return in order."""
+    """The memory port. A command reads or writes `length` beats; reads return in order, the first
+    beat 3 cycles after its command or later: `Arbiter` would not know yet whose it is. All rules
+    are in `../protocol.py`."""
 
     def __init__(self, shape: Shape) -> None:
         self.valid = Signal()
