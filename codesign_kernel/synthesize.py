@@ -28,6 +28,7 @@ from .rtl.shape import MULTIPLIER, SYNTHESIS, Shape
 from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 
 SPEED_GRADE = 6
+MOST_SEED = 10**9
 TARGET_MHZ = 130  # beyond what the engine reaches: the tools stop trying at the target
 OPTIONS = ("--lpf-allow-unconstrained", "--timing-allow-fail")  # pins are for a board's owner
 # Routers, and what is added to the seed for the placement: the first that comes to an end is taken.
@@ -174,6 +175,11 @@ FILES = {
 }
 
 
+def who(shape: Shape) -> str:
+    """Return what an engine is called in a sentence."""
+    return f"{shape.accelerator} with a {shape.port_bits}-bit port"
+
+
 def summary(done: Implementation) -> str:
     """Return the figures of an implementation as text, with their units and their source."""
     lines = [
@@ -206,15 +212,14 @@ def _implement(
     job: Job, cpu_limit_s: int, stop: threading.Event | None
 ) -> tuple[Implementation, dict[str, Any]]:
     """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
-    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, 10**9)
+    shape, seed = job.shape, integer("seed of place and route", job.seed, 1, MOST_SEED)
     device = load_device(job.device) if isinstance(job.device, str) else job.device
     there = ecp5.budget(device)
-    who = f"{shape.accelerator} with a {shape.port_bits}-bit port"
     dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
-    ecp5.check_fit(who, device, ecp5.Resources(dsp, 0, 0, 0, 0))
+    ecp5.check_fit(who(shape), device, ecp5.Resources(dsp, 0, 0, 0, 0))
     rtlil = engine(shape)
     netlist = _synthesised(rtlil, cpu_limit_s, stop)
-    ecp5.check_fit(who, device, ecp5.Resources(**netlist["used"]))
+    ecp5.check_fit(who(shape), device, ecp5.Resources(**netlist["used"]))
     option, package, _ = ecp5.CHIPS[device.name]
     command = [
         option, "--package", package, "--speed", str(SPEED_GRADE), "--freq", str(TARGET_MHZ),
@@ -232,12 +237,12 @@ def _implement(
         try:
             record = _load(cached("routed", "\n".join([*about, *route]), make, ".json.gz"))
         except Failed as error:
-            ecp5.check_fit(who, device, ecp5.of_log(error.log))
-            raise InputError(f"{who}, seed {seed}, on the {device.label}: {error}") from None
+            ecp5.check_fit(who(shape), device, ecp5.of_log(error.log))
+            raise InputError(f"{who(shape)}, seed {seed}, on the {device.label}: {error}") from None
         if "report" in record:
             break
     used = ecp5.of_report(record["report"])
-    ecp5.check_fit(who, device, used)
+    ecp5.check_fit(who(shape), device, used)
     return Implementation(
         str(shape.accelerator), shape.port_bits, device.name, package, seed, starts, router,
         ecp5.clock_mhz(record["report"]), used, there, ecp5.critical_path(record["report"]),

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from . import engines, explore, measure, meters, routed, synthesize
+from . import cost, ecp5, engines, explore, measure, meters, routed, synthesize
 from . import record as own
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
@@ -69,9 +69,14 @@ def implement(
 
     Minutes for a seed the first time. Killed, it goes on with the seeds that are missing."""
     shape = Shape(accelerator_of(accelerator), port_bits)
-    chosen, seeds = load_device(device), seed or [1]
+    chosen, seeds = load_device(device), list(dict.fromkeys(seed or [1]))
+    for each in seeds:
+        integer("seed of place and route", each, 1, synthesize.MOST_SEED)
     integer("--workers", workers, 1, 1024)
     integer("--cpu-limit-s", cpu_limit_s, 1, 10**6)
+    need = cost.resources(shape.accelerator, replace(chosen, port_bits=port_bits))
+    known = ecp5.Resources(int(need.dsp), int(need.bram), 0, 0, 0)  # exact without synthesis
+    ecp5.check_fit(synthesize.who(shape), chosen, known)
     jobs = [synthesize.Job(shape, chosen, each, quick) for each in seeds]
     done = []
     for result in synthesize.implement_many(jobs, workers, cpu_limit_s):
@@ -88,7 +93,12 @@ def implement(
     print(synthesize.summary(middle), end="")
     if len(done) > 1:
         clocks = ", ".join(f"{each.clock_mhz:.1f}" for each in done)
-        print(f"Clocks of seeds {', '.join(map(str, seeds))}: {clocks} MHz; shown is the median.")
+        shown = (
+            "the median"
+            if len(done) % 2
+            else (f"seed {middle.seed}, the slower of the two in the middle")
+        )
+        print(f"Clocks of seeds {', '.join(map(str, seeds))}: {clocks} MHz; shown is {shown}.")
     if folder is not None:
         which = f": seed {seeds[fastest]}, the fastest" if len(done) > 1 else ""
         print(f"Wrote {folder}{which}.")

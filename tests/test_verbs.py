@@ -61,6 +61,23 @@ def test_implement_prints_the_median_of_its_seeds_and_writes_the_fastest(
     assert codesign("8,8,1,32,32", "--folder", "engine")[1].endswith("Wrote engine.\n")
     status, out, _ = codesign("8x8x1w32f32", *seeds, "--json")
     assert [row["clock_mhz"] for row in json.loads(out)] == [103, 101, 107]
+    out = codesign("8x8x1w32f32", *seeds, "--seed", 5, "--seed", 3)[1]
+    assert "clock          103.0 MHz" in out
+    assert "Clocks of seeds 3, 1, 7, 5: 103.0, 101.0, 107.0, 105.0 MHz; " in out
+    assert out.endswith("shown is seed 3, the slower of the two in the middle.\n")
+
+
+def test_what_cannot_fit_or_be_is_refused_before_anything_is_made(
+    codesign: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthesize, "implement_many", lambda *_: pytest.fail("it began"))
+    for engine, need in (("8x8x1w1024f1024", "1,028"), ("8x8x1w65536f32", "32,788")):
+        status, _, error = codesign(engine)
+        assert status == 1
+        assert f"{engine} with a 64-bit port does not fit the Lattice ECP5 85F: it needs " in error
+        assert f"{need} DP16KD of 208.\n" in error
+    status, _, error = codesign("8x8x1w32f32", "--seed", 1, "--seed", -1)
+    assert (status, "seed of place and route is -1" in error) == (1, True)
 
 
 @pytest.mark.parametrize(
