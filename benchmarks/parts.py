@@ -2,11 +2,11 @@
 
     python benchmarks/parts.py data/parts.safetensors > benchmarks/parts.md
 
-Each of the measured architectures is left out in turn: layers of the others are trained on, their
-whole networks calibrate the interval, each predicted from layers of all but its own, and those of
-the one left out are predicted. Then once more with a quarter of the engines left out of all but the
-test. Stores what comes of all architectures. Then: the clock and the LUTs of engines from others
-that were placed and routed. Some minutes on one core.
+Subnets (data/layer_cycles.csv) and random chains of layers (data/chain_cycles.csv): of each, how
+far off the closed form is, and whether an interval made of the others holds: of all others; of
+those on other engines; of those of other kinds. A subnet's architecture is never among the others.
+Stores what comes of all networks. Then: the clock and the LUTs of engines from others that were
+placed and routed. A minute on one core.
 """
 
 import os
@@ -22,9 +22,9 @@ from tqdm.auto import tqdm
 
 from codesign_kernel import cost, routed
 from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
-from codesign_kernel.cycles import Port
+from codesign_kernel.cycles import Port, cycles
 from codesign_kernel.files import write_arrays
-from codesign_kernel.parts import COVERAGE, Parts, calibrated, layer_features, summed
+from codesign_kernel.parts import COVERAGE, NEAR, Parts, place
 from codesign_kernel.simulate import IDEAL, MemoryModel
 from codesign_kernel.surrogate import Surrogate
 from codesign_kernel.workload import Layers
@@ -38,100 +38,76 @@ MEMORIES = {  # as benchmarks/cycles.py has them
 PORT_BITS = 64
 BOUNDS = ("filters", "channels", "in_height", "in_width", "height", "width", "kernel", "stride",
           "residual")  # fmt: skip
-TRAINED = 600  # layers
 ROUTED = 40  # engines, at most, from which the clock is learnt
 
 
-class Table:
-    """The measured networks: features and cycles of their layers, (layers, f) and (layers,) each;
-    the closed form's sum; architecture, accelerator and memory."""
-
-    def __init__(self) -> None:
-        rows = pd.read_csv(DATA / "layer_cycles.csv")
-        keys = ["architecture", "accelerator", "memory"]
-        self.about, self.inputs, self.layers = [], [], []
-        for key, part in rows.groupby(keys, sort=False):
-            names = tuple(part["layer"])
-            layers = Layers(names, *(part[name].to_numpy() for name in BOUNDS))
-            port = Port.of_memory(PORT_BITS, MEMORIES[key[2]])
-            self.inputs.append(layer_features(layers, Accelerator.parse(key[1]), port)[0])
-            self.layers.append(part["cycles"].to_numpy(np.float64))
-            self.about.append(dict(zip(keys, key, strict=True)))
-        self.about = pd.DataFrame(self.about)
-        self.totals = np.array([each.sum() for each in self.layers])
-        self.closed = np.array([each[:, 0].sum() for each in self.inputs])
-
-    def model(self, trained: np.ndarray) -> Surrogate:
-        """Train on some layers of networks, boolean (n,)."""
-        X = np.concatenate([self.inputs[i] for i in np.flatnonzero(trained)])
-        y = np.concatenate([self.layers[i] for i in np.flatnonzero(trained)])
-        pick = np.random.default_rng(1).permutation(len(y))[:TRAINED]
-        return Surrogate(prior=0, log=True).fit(X[pick], y[pick])
-
-    def fit(self, trained: np.ndarray) -> Parts:
-        """Train on networks, boolean (n,), and calibrate at each from layers of the others."""
-        which = self.about["architecture"].to_numpy()
-        found = np.zeros((len(which), 2))
-        for each in np.unique(which[trained]):
-            own = trained & (which == each)
-            model = self.model(trained & ~own)
-            found[own] = [summed(model, self.inputs[i]) for i in np.flatnonzero(own)]
-        bursts = np.array([inputs[0, -1] for inputs in self.inputs])
-        kept = (side[trained] for side in (bursts, self.totals, found))
-        return calibrated(self.model(trained), *kept)
-
-    def test(self, parts: Parts, tested: np.ndarray) -> pd.DataFrame:
-        """Predict whole networks, boolean (n,): errors in %, and whether the intervals hold."""
-        rows = []
-        for i in np.flatnonzero(tested):
-            mean, low, high = parts.total(self.inputs[i])
-            logs, covariance = parts.layers.joint(self.inputs[i])
-            share = np.exp(logs) / np.exp(logs).sum()
-            apart = float(np.sqrt(share**2 @ np.diag(covariance)))
-            spread = summed(parts.layers, self.inputs[i])[1]
-            off = abs(np.log(self.totals[i] / mean))
-            rows.append({
-                "memory": self.about["memory"][i],
-                "error": 100 * abs(mean / self.totals[i] - 1),
-                "closed": 100 * abs(self.closed[i] / self.totals[i] - 1),
-                "inside": 100 * (low <= self.totals[i] <= high), "half": 100 * (high / mean - 1),
-                "joint": 100 * (off <= 1.645 * spread), "apart": 100 * (off <= 1.645 * apart),
-            })  # fmt: skip
-        return pd.DataFrame(rows)
+def measured() -> pd.DataFrame:
+    """Return the measured networks, a row each: `kind`, `group` of those of equal layers,
+    `accelerator`, `memory`, cycles of a `burst`, its `place`, and `off`, the logarithm of measured
+    over modelled cycles."""
+    subnets = pd.read_csv(DATA / "layer_cycles.csv").assign(kind="subnet", pools=1)
+    subnets["group"] = subnets["architecture"]
+    chains = pd.read_csv(DATA / "chain_cycles.csv")
+    chains["group"] = chains[["kind", "accelerator", "network"]].astype(str).agg(" ".join, axis=1)
+    keys, rows = ["kind", "group", "accelerator", "memory"], []
+    for key, part in pd.concat([subnets, chains]).groupby(keys, sort=False):
+        bounds = (part[name].to_numpy() for name in BOUNDS)
+        layers = Layers(tuple(part["layer"].astype(str)), *bounds, pools=part["pools"].to_numpy())
+        port = Port.of_memory(PORT_BITS, MEMORIES[key[3]])
+        acc = Accelerator.parse(key[2])
+        spent = cycles(layers, acc, port)
+        off = float(np.log(part["cycles"].sum() / spent.total.sum()))
+        rows.append((*key, port.burst, place(spent, acc, port), off))
+    return pd.DataFrame(rows, columns=[*keys, "burst", "place", "off"])
 
 
-def left_out(table: Table, unseen_engines: bool) -> pd.DataFrame:
-    """Return the tests of each architecture by what is learnt of the others."""
-    architectures, engines = (table.about[k].unique() for k in ("architecture", "accelerator"))
-    found = []
-    for i, each in enumerate(tqdm(architectures, "architecture left out")):
-        hidden = np.random.default_rng(i).permutation(engines)[: len(engines) // 4]
-        new = table.about["accelerator"].isin(hidden if unseen_engines else []).to_numpy()
-        tested = (table.about["architecture"] == each).to_numpy()
-        parts = table.fit(~tested & ~new)
-        tested = tested & (new if unseen_engines else ~new)
-        found.append(table.test(parts, tested).assign(architecture=each))
-    return pd.concat(found)
+def parts_of(networks: pd.DataFrame) -> Parts:
+    """Return what networks say, as many on each memory."""
+    sides = [(burst, [*part["place"]], part["off"]) for burst, part in networks.groupby("burst")]
+    bursts, places, off = (np.array(side, np.float64) for side in zip(*sides, strict=True))
+    return Parts(bursts, places, off)
 
 
-def print_wholes(table: Table) -> None:
-    """Print how well whole networks are predicted."""
-    print("| tested on | memory | closed form: error, median (%) | predicted: median | worst |"
-          " 90 % interval holds (%) | half-width (%) | not calibrated: joint (%) | as if layers "
-          "were independent (%) |")  # fmt: skip
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
-    for label, unseen in (("other networks", False), ("other networks, other engines", True)):
-        rows = left_out(table, unseen)
-        for memory, part in [*rows.groupby("memory", sort=False), ("all", rows)]:
-            spread = part.groupby("architecture")["inside"].mean()
-            print(
-                f"| {label} | {memory} | {part['closed'].median():.2f} | "
-                f"{part['error'].median():.2f} | {part['error'].max():.1f} | "
-                f"{part['inside'].mean():.0f} "
-                f"(of each: {spread.min():.0f} to {spread.max():.0f}) | "
-                f"{part['half'].median():.1f} | {part['joint'].mean():.0f} | "
-                f"{part['apart'].mean():.0f} |"
-            )
+def tested(networks: pd.DataFrame, unseen: str) -> pd.DataFrame:
+    """Return the networks with the half-width of their intervals, `half`, by what others say: those
+    that have neither the group nor what is `unseen` in common."""
+    half = np.empty(len(networks))
+    for memory, part in networks.groupby("memory"):
+        for i, row in tqdm(part.iterrows(), f"left out, {memory}", total=len(part), leave=False):
+            # All subnets are of one kind, which the search spaces hold: those that are not its own.
+            away = part["group"] != row["group"]
+            if unseen and not (unseen == "kind" and row["kind"] == "subnet"):
+                away &= part[unseen] != row[unseen]
+            half[i] = parts_of(part[away]).half(row["place"], row["burst"])
+    return networks.assign(half=half)
+
+
+def figures(rows: pd.DataFrame) -> str:
+    """Return the cells of a table for tests of networks."""
+    errors = 100 * rows["off"].abs()
+    inside = 100 * (rows["off"].abs() <= rows["half"]).mean()
+    return (f"{len(rows)} | {errors.median():.2f} | {errors.max():.1f} | {inside:.0f} | "
+            f"{100 * rows['half'].median():.1f} |")  # fmt: skip
+
+
+CELLS = "networks | off, median (%) | worst | 90 % interval holds (%) | half-width, median (%) |"
+
+
+def print_wholes(networks: pd.DataFrame) -> None:
+    """Print how far off the closed form is, and how often intervals hold."""
+    print(f"| interval from | tested | memory | {CELLS}\n|---|---|---|--:|--:|--:|--:|--:|")
+    kept = {}
+    for label, unseen in (("all others", ""), ("other engines", "accelerator"),
+                          ("other kinds", "kind")):  # fmt: skip
+        kept[label] = rows = tested(networks, unseen)
+        rows = rows.assign(of=np.where(rows["kind"] == "subnet", "subnets", "chains"))
+        for key, part in rows.groupby(["of", "memory"], sort=False):
+            print(f"| {label} | {' | '.join(key)} | {figures(part)}")
+    print(f"\nWith the default memory, by kind of network and by engine.\n\n| interval from | "
+          f"tested | {CELLS}\n|---|---|--:|--:|--:|--:|--:|")  # fmt: skip
+    for label, by in (("other kinds", "kind"), ("other engines", "accelerator")):
+        for key, part in kept[label].query("memory == 'default'").groupby(by, sort=False):
+            print(f"| {label} | {key} | {figures(part)}")
 
 
 def print_engines() -> None:
@@ -180,22 +156,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     asked = parser.parse_args()
-    table = Table()
-    parts = table.fit(np.ones(len(table.totals), bool))
-    write_arrays(asked.file, *parts.to_arrays())
+    networks = measured()
+    write_arrays(asked.file, *parts_of(networks).to_arrays())
     print("# From parts to wholes\n")
-    architectures, engines = (
-        table.about[name].nunique() for name in ("architecture", "accelerator")
-    )
+    subnets = networks["kind"] == "subnet"
     print(
-        f"{len(table.totals)} measured networks on engines, {sum(map(len, table.layers)):,} "
-        f"layers, of which {TRAINED} are trained on.\nEach of {architectures} architectures is "
-        "predicted from layers of the others; of `other engines`, a\nquarter of "
-        f"{engines} engines are in the test only. Errors are those of a whole network's cycles. "
-        "The\nlast two columns: 1.645 standard deviations, with the covariance of layers and "
-        "without.\n"
+        f"The closed form's cycles of {subnets.sum():,} subnets and {(~subnets).sum():,} random "
+        f"chains on {networks['accelerator'].nunique()}\nengines and memories, beside those "
+        f"measured. An interval is made of the {NEAR} nearest\nnetworks on that memory; what is "
+        "near was chosen by how often the intervals of these networks hold.\n"
     )
-    print_wholes(table)
+    print_wholes(networks)
     print(f"\nClock and LUTs of an engine from at most {ROUTED} others, by leaving out each of "
           f"{len(routed.table().query('seed == 1'))}.\nWhich router an engine takes is not known "
           "beforehand: the second, where the first does not converge. Told that of the\n"

@@ -261,4 +261,4 @@ def _sentence(found: parts.Whole | str) -> str:
     for name, form, unit in named:
         mean, low, high = (format(each, form) for each in getattr(found, name))
         texts.append(f"{mean}{unit} ({low} to {high})")
-    return f"Predicted from measured layers, with 90 % intervals: {', '.join(texts)}."
+    return f"Predicted, with 90 % intervals from measured networks: {', '.join(texts)}."

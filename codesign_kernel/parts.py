@@ -1,18 +1,13 @@
 """From parts to wholes: cycles of any network as the sum of its layers', latency, and energy.
 
-What the closed form of `cycles.py` leaves out of a layer is learnt from layers that were simulated:
-
-    cycles of layer i = closed form_i exp(e_i),    e a Gaussian process over layers and engines
-
-Layers of one network on one engine err alike, so the variance of their sum takes their covariance
-S. To first order (the delta method), with m_i the predicted cycles of layer i and w_i its share,
-
-    log sum_i cycles_i  has mean  log sum_i m_i  and variance  w' S w.
-
-The interval is that standard deviation and a constant, times a quantile of how far off whole
-networks were when no layer of theirs was trained on: cross-conformal prediction (Vovk, AMAI 2015),
-normalised as in Papadopoulos, Vovk and Gammerman (JAIR 2011). Latency is cycles over clock; energy
-has a part that each cycle takes, and a static part that each second does.
+Cycles are those of the closed form of `cycles.py`. How far that is off of a whole network, measured
+ones say: subnets and random chains of layers on many engines. It is hardly off where the
+multipliers work all the time, and most where they wait for a broad writer. So the interval is a
+quantile of how far it was off of the measured networks NEAR to this one: those in which the
+multipliers work for about the same share of the cycles, on engines that write about as many streams
+of results side by side (conformal prediction: Vovk, Gammerman and Shafer, Algorithmic Learning in a
+Random World, 2005; local as in Lei and Wasserman, JRSS B 2014). Latency is cycles over clock;
+energy has a part that each cycle takes, and a static part that each second does.
 """
 
 from collections.abc import Mapping
@@ -20,22 +15,21 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import cost, routed
 from .accelerator import Accelerator, Accelerators, Device
-from .cycles import Port, cycles
+from .cycles import Cycles, Port, cycles
 from .errors import InputError, number
 from .files import read_arrays
-from .loops import refused
+from .loops import Lanes, refused
 from .workload import Layers
 
-if TYPE_CHECKING:
-    from .surrogate import Surrogate
-
 COVERAGE = 0.9
+NEAR = 60  # measured networks that an interval is made of
+DOUBLING = 0.1  # of the streams lies as far off as that share of the cycles
 REFUSED = (  # as `loops.refused` tells them apart
     "the engine has no mode for {}: kernels are 1, 3, 5 or 7 wide and not dilated, strides 1 or 2, "
     "and maps are padded by K // 2 on each side.",
@@ -72,39 +66,22 @@ class Whole(NamedTuple):
     routed: bool
 
 
-def layer_features(layers: Layers, acc: Accelerator, port: Port) -> tuple[np.ndarray, list[str]]:
-    """Return what the cycles of each layer of a network are predicted from, (layers, f), and names.
-
-    Fields of the layers are (layers,), in the order in which they run. Column 0 is the closed form.
-    """
-    spent = cycles(layers, acc, port)
-    total, place = spent.total, np.arange(len(spent.total))
-    columns: dict[str, Any] = {"closed_form": total}
-    for cause in ("control", "compute", "input", "weights", "output"):
-        columns[f"{cause}_share"] = getattr(spent, cause) / total
-    columns |= {
-        "moved_share": spent.moved / total, "macs": layers.macs,
-        "pixels": layers.height * layers.width,
-        "first": place == 0, "last": place == len(place) - 1,
-        "pf": acc.pf, "pc": acc.pc, "pv": acc.pv, "weight_kib": acc.weight_kib,
-        "feature_kib": acc.feature_kib, "latency": port.extra_latency, "burst": port.burst,
-    }  # fmt: skip
-    sides = [
-        np.broadcast_to(np.asarray(side, np.float64), total.shape) for side in columns.values()
-    ]
-    return np.stack(sides, axis=1), list(columns)
+def place(spent: Cycles, acc: Accelerator, port: Port) -> tuple[float, float]:
+    """Return what tells which networks are near to one, whose cycles' fields are (layers,): the
+    share of cycles in which the multipliers work, and DOUBLING times log2 of the streams."""
+    streams = float(Lanes.of(acc, port).streams)
+    return float(spent.compute.sum() / spent.total.sum()), DOUBLING * float(np.log2(streams))
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The fitted Gaussian process of layers. And of whole networks it never saw, `scores` (m, n):
-    how far the logarithm of their cycles is off, in standard deviations to which the `least` (m,)
-    is added, sorted, on each of `m` memories with `bursts` (m,) of so many cycles."""
+    """How far the closed form was off of `n` measured networks on each of `m` memories, `bursts`
+    (m,) cycles of theirs: the logarithm of measured over modelled cycles, `off` (m, n), and their
+    `places` (m, n, 2)."""
 
-    layers: "Surrogate"
     bursts: np.ndarray
-    least: np.ndarray
-    scores: np.ndarray
+    places: np.ndarray
+    off: np.ndarray
 
     def cycles(
         self, layers: Layers, acc: Accelerator, port: Port, coverage: float = COVERAGE
@@ -112,7 +89,7 @@ class Parts:
         """Return the cycles of a network, fields (layers,), on an accelerator.
 
         Raises InputError if none can be predicted: layers are grouped, or cannot run, and none such
-        was measured; or unless 0.01 <= coverage <= 0.999.
+        was measured; or unless 0.01 <= coverage <= 0.98.
         """
         wide = layers.kernel if layers.kernel_width is None else layers.kernel_width
         if (np.asarray(layers.repeat) > 1).any() or (wide != layers.kernel).any():
@@ -120,58 +97,34 @@ class Parts:
         for off, why in zip(refused(layers, acc, port), REFUSED, strict=True):
             if off.any():
                 raise InputError(why.format(layers.names[int(off.argmax())]))
-        return self.total(layer_features(layers, acc, port)[0], coverage)
+        spent = cycles(layers, acc, port)
+        half = self.half(place(spent, acc, port), port.burst, coverage)
+        return Interval.of(float(spent.total.sum()), half)
 
-    def total(self, inputs: np.ndarray, coverage: float = COVERAGE) -> Interval:
-        """Return the cycles of a network, of `layer_features` (layers, f). What is calibrated is so
-        at the memory whose bursts take most nearly as long."""
-        rank = number("coverage", coverage, 0.01, 0.999) * (self.scores.shape[1] + 1)
-        nearest = np.argmin(np.abs(self.bursts - inputs[0, -1]))
-        scores = np.append(0, self.scores[nearest])
-        mean, spread = summed(self.layers, inputs)
-        half = (spread + self.least[nearest]) * np.interp(rank, np.arange(len(scores)), scores)
-        return Interval.of(mean, float(half))
+    def half(self, at: tuple[float, float], burst: float, coverage: float = COVERAGE) -> float:
+        """Return how far the logarithm of the cycles of a network at that place may be off: of the
+        measured memories, that whose bursts take most nearly as long counts."""
+        coverage = number("coverage", coverage, 0.01, 0.98)
+        nearest = np.argmin(np.abs(self.bursts - burst))
+        away = np.abs(self.places[nearest] - at).sum(axis=1)
+        near = np.argsort(away, kind="stable")[:NEAR]
+        scores = np.append(0, np.sort(np.abs(self.off[nearest][near])))
+        return float(np.interp(coverage * len(scores), np.arange(len(scores)), scores))
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return arrays and a JSON-able description from which `from_arrays` restores self."""
-        arrays, about = self.layers.to_arrays()
-        own = {"bursts": self.bursts, "least": self.least, "scores": self.scores}
-        return arrays | own, about
+        return {"bursts": self.bursts, "places": self.places, "off": self.off}, {}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> "Parts":
         """Return what `to_arrays` described. Raises InputError if it is damaged."""
-        from .surrogate import Surrogate
-
-        model = Surrogate.from_arrays(arrays, about)
-        names = ("bursts", "least", "scores")
-        bursts, least, scores = (np.asarray(arrays.get(name, ())) for name in names)
-        if not (scores.ndim == 2 and scores.size and bursts.shape == least.shape == scores.shape[:1]
-                and (np.diff(scores) >= 0).all() and (least >= 0).all()):  # fmt: skip
-            raise InputError("The stored parts are damaged: scores must be in order, by memory.")
-        return cls(model, bursts, least, scores)
-
-
-def summed(model: "Surrogate", inputs: np.ndarray) -> tuple[float, float]:
-    """Return the cycles of a network, of `layer_features` (layers, f), and the standard deviation
-    of their logarithm, not calibrated: by the delta method, above."""
-    logs, covariance = model.joint(inputs)
-    means = np.exp(logs)
-    share = means / means.sum()
-    return float(means.sum()), float(np.sqrt(share @ covariance @ share))
-
-
-def calibrated(
-    model: "Surrogate", bursts: np.ndarray, measured: np.ndarray, found: np.ndarray
-) -> Parts:
-    """Return the parts of a model with the scores of `n` networks on memories with such bursts,
-    (n,), as many on each: cycles as `measured`, (n,), and as `summed` from a model that was trained
-    on no layer of that network, (n, 2)."""
-    means, spreads = found.T
-    off, of_each = np.abs(np.log(measured / means)), [bursts == each for each in np.unique(bursts)]
-    least = np.array([np.median(spreads[each]) for each in of_each])
-    scores = [off[each] / (spreads[each] + some) for each, some in zip(of_each, least, strict=True)]
-    return Parts(model, np.unique(bursts), least, np.sort(scores))
+        names = ("bursts", "places", "off")
+        bursts, places, off = (np.asarray(arrays.get(name, ())) for name in names)
+        if not (off.ndim == 2 and off.size and (*off.shape, 2) == places.shape
+                and bursts.shape == off.shape[:1]
+                and all(np.isfinite(part).all() for part in (bursts, places, off))):  # fmt: skip
+            raise InputError("The stored parts are damaged: they must be finite, and by memory.")
+        return cls(bursts, places, off)
 
 
 @cache

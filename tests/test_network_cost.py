@@ -186,8 +186,8 @@ def test_a_whole_network_has_intervals_and_a_measured_clock_if_it_was_routed(
     assert ("MHz, measured after place and route. Layers are modelled." in out) == there
     assert f", {found['clock_mhz']['mean']:.4g} MHz" in out
     low, high = found["latency_ms"]["low"], found["latency_ms"]["high"]
-    assert 1.01 < high / low < (1.2 if there else 2)
-    line = next(line for line in out.splitlines() if line.startswith("Predicted from measured"))
+    assert 1.001 < high / low < (1.2 if there else 2)
+    line = next(line for line in out.splitlines() if line.startswith("Predicted, with"))
     assert f"{found['latency_ms']['mean']:.4g} ms ({low:.4g} to {high:.4g})" in line
     total = json.loads(codesign(*options, "--json")[1])["total"]
     assert found["cycles"]["mean"] == pytest.approx(total["cycles"], rel=0.05)
@@ -313,13 +313,13 @@ def test_operators_that_are_not_costed_leave_no_interval(codesign: Command, tmp_
     ]
     plain = save(tmp_path, nodes, {"x": ["N", 8, 16, 16]}, ["z"], weights)
     options = ("--accelerator", ACC, "--device", "ecp5-45f")
-    assert "Predicted from measured layers" in codesign(plain, *options)[1]
+    assert "Predicted, with 90 % intervals" in codesign(plain, *options)[1]
     nodes.append(helper.make_node("ConvTranspose", ["z", "v"], ["u"]))
     heavy = save(tmp_path, nodes, {"x": ["N", 8, 16, 16]}, ["u"], weights)
     out = codesign(heavy, *options)[1]
     words = "No interval for the whole network: it has operators that are not costed (ConvTranspose"
     assert words in out
-    assert "Predicted from" not in out
+    assert "Predicted, with" not in out
     found = json.loads(codesign(heavy, *options, "--json")[1])["predicted"]
     assert "ConvTranspose ×1" in found["reason"]
 

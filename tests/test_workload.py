@@ -192,7 +192,7 @@ def test_groups_and_kernels_of_any_shape_count_as_in_pytorch(
     height, width = kernel + more, wide + more
     layers = Layers(
         tuple(map(str, range(len(rows)))), filters, channels, height, width, more + 1, more + 1,
-        kernel, np.ones_like(kernel), np.zeros_like(kernel), wide, None, None, groups,
+        kernel, np.ones_like(kernel), np.zeros_like(kernel), wide, repeat=groups,
     )  # fmt: skip
     for i in range(len(rows)):
         whole = groups[i] * channels[i], groups[i] * filters[i], (kernel[i], wide[i])
