@@ -124,17 +124,6 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         half = quantile(self._loo_z, c) * std
         return self._unlog(mean), self._unlog(mean - half), self._unlog(mean + half)
 
-    def joint(self, X: ArrayLike) -> tuple[Floats, Floats]:
-        """Return the mean (n,) and the covariance (n, n) of measurements at X (n, d), of the
-        target or, with `log`, of its logarithm: for figures that are summed. Not calibrated."""
-        check_is_fitted(self)
-        X = np.asarray(validate_data(self, X, dtype=np.float64, reset=False))
-        n = len(self._t)
-        full = covariance(self.theta_, np.concatenate([self._z, self._near(X)]))[0]
-        v = self._root @ full[:n, n:]
-        mean = self._mean(X) + self._scale * (full[n:, :n] @ self._alpha)
-        return mean, self._scale**2 * (full[n:, n:] - v.T @ v)
-
     def believing(self, X: ArrayLike) -> "Surrogate":
         """Return a surrogate that has seen rows X (n, d) turn out as this one predicts them."""
         (arrays, about), X = self.to_arrays(), np.asarray(X, dtype=np.float64)

@@ -292,36 +292,6 @@ def check_golden(folder: Path, about: dict[str, Any]) -> None:
         "codesign implement 4x4x1w16f16 --device ecp5-25f --port-bits 64 --folder engine"
     )
 
-    check_golden(tmp_path / "out", about)
-
-
-def check_golden(folder: Path, about: dict[str, Any]) -> None:
-    """Assert that the engine, known from the folder alone, answers as the folder says."""
-    golden = about["golden"]
-    given, expected = ((folder / golden[side]).read_bytes() for side in ("input", "output"))
-    memory = bytearray((folder / about["file"]).read_bytes())
-    assert len(memory) == about["memory_bytes"]
-    at = about["input"]["at_byte"]
-    memory[at : at + len(given)] = given
-    shape = Shape(accelerator.Accelerator.parse(about["accelerator"]), about["port_bits"])
-    where = Map(at // about["beat_bytes"], *about["input"]["shape"])
-    program = Program(shape, bytes(memory), (where,), (0,) * about["tasks"])
-    after = simulate(program, program.read_map(program.image, 0)).memory
-    at = about["output"]["at_byte"]
-    assert after[at : at + len(expected)] == expected
-    assert any(expected)
-    assert memory[at : at + len(expected)] != expected
-    guide = (folder / about["protocol"]).read_text()
-    for words in (
-        f"{about['memory_bytes']:,} bytes of memory", about["made_by"], golden["output"],
-        f"int8 at byte {about['input']['at_byte']},", f"the answer at byte {at}.",
-        "The first beat of a read comes 3 cycles after the cycle of its command or later.",
-    ):  # fmt: skip
-        assert words in guide
-    assert about["made_by"] == (
-        "codesign implement 4x4x1w16f16 --device ecp5-25f --port-bits 64 --folder engine"
-    )
-
 
 def test_what_the_engine_cannot_run_is_said_before_the_training(
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, digits: Dataset

@@ -142,23 +142,6 @@ def test_hyperparameters_are_a_mode():
 
 
 @pytest.mark.parametrize("log", [False, True])
-def test_joint_is_the_posterior_of_each_and_of_points_that_are_one(log):
-    rng = np.random.default_rng(5)
-    X = rng.uniform(1, 9, (25, 2))
-    model = Surrogate(prior=0, log=log).fit(X, X[:, 0] + 0.1 * rng.uniform(0, 1, 25))
-    new = np.concatenate([rng.uniform(1, 9, (5, 2)), [[4.0, 4.0], [4.0, 4.0]]])
-    mean, covariance = model.joint(new)
-    expected, std = model.predict(new, return_std=True)
-    np.testing.assert_allclose(np.exp(mean) if log else mean, expected, rtol=1e-6)
-    spread = np.sqrt(np.diag(covariance)) * (expected if log else 1)
-    np.testing.assert_allclose(spread, std, rtol=1e-4)
-    np.testing.assert_allclose(covariance, covariance.T, atol=1e-12)
-    # Two measurements of one point differ by their noise alone.
-    noise = covariance[-1, -1] - covariance[-1, -2]
-    assert noise == pytest.approx(np.exp(model.theta_[-1]) * model._scale**2, rel=1e-3)
-
-
-@pytest.mark.parametrize("log", [False, True])
 def test_leave_one_out_is_that_of_refitting(log):
     X, y = cycles(25)
     model = Surrogate(prior=4, log=log).fit(X, y)
