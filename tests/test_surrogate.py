@@ -442,7 +442,7 @@ def test_a_query_beyond_all_reason_is_refused():
     X, y = smooth(12)
     model, new = Surrogate().fit(X, y), np.zeros((3, 4))
     new[1, 2] = -1e200
-    for ask in (model.predict, model.interval, model.joint):
+    for ask in (model.predict, model.interval):
         with pytest.raises(InputError, match=r"X holds -1e\+200, but must be within 1e"):
             ask(new)
     new[1, 2] = -1e12
