@@ -46,7 +46,7 @@ from codesign_kernel.predict import (
     hardware_surrogate,
 )
 from codesign_kernel.quantities import QUANTITIES
-from codesign_kernel.space import Architecture, load_space
+from codesign_kernel.space import load_space
 from codesign_kernel.store import Key
 from codesign_kernel.study import open_study
 from codesign_kernel.surrogate import Surrogate
@@ -124,7 +124,7 @@ def key_of(truth: Truth, pair: np.ndarray) -> Key:
 def pairs_of(truth: Truth, keys: list[Key]) -> Pair:
     """Return designs of the store as those of the truth, (n, 2)."""
     names = [str(engine) for engine in truth.engines]
-    genomes = np.stack([truth.space.encode(Architecture.parse(key[0])) for key in keys])
+    genomes = truth.space.genomes(key[0] for key in keys)
     return np.column_stack([[names.index(key[1]) for key in keys], places_of(truth, genomes)])
 
 

@@ -26,7 +26,6 @@ from .predict import (
     image_features,
 )
 from .quantities import QUANTITIES
-from .space import Architecture, Genomes
 from .store import Key
 from .study import LEAST, Study
 from .workload import layers_of
@@ -43,7 +42,7 @@ def inputs(
 ) -> tuple[np.ndarray, list[str]]:  # fmt: skip
     """Return the features of rows of `rows`, (n, f), and their names; `clocks` are as of
     `engines.clocks`, if they are known."""
-    genomes = _genomes(study, frame)
+    genomes = study.space.genomes(frame["architecture"])
     if quantity == "accuracy":
         return accuracy_features(study.space, genomes)
     acc = Accelerators.of([Accelerator.parse(a) for a in frame["accelerator"]])
@@ -52,10 +51,6 @@ def inputs(
     own = engines.clocks(study, device) if clocks is None else clocks
     X, names = hardware_features(layers, acc, study.devices[device], measured, clocks=own)
     return X[quantity], names
-
-
-def _genomes(study: Study, frame: pd.DataFrame) -> Genomes:
-    return np.stack([study.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
 
 
 def margins(study: Study, frame: pd.DataFrame) -> Codes | None:
@@ -84,7 +79,9 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
     _, frame = next(bar)
     y = frame["accuracy"].to_numpy(dtype=np.float64)
-    model = fit_accuracy(study.space, _genomes(study, frame), y, margins(study, frame))
+    model = fit_accuracy(
+        study.space, study.space.genomes(frame["architecture"]), y, margins(study, frame)
+    )
     predictors = Predictors(study.space, study.devices, model, clocks=clocks)
     for (quantity, device), frame in bar:
         X, _ = inputs(study, quantity, device, frame, clocks.get(device))
@@ -157,7 +154,10 @@ def fit(study: Study) -> pd.DataFrame:
 
 def _by_images(study: Study, frame: pd.DataFrame) -> "Other":
     """Return what predicts some of the rows from others by their margins, for `compare`."""
-    codes, X = margins(study, frame), image_features(study.space, _genomes(study, frame))
+    codes, X = (
+        margins(study, frame),
+        image_features(study.space, study.space.genomes(frame["architecture"])),
+    )
     assert codes is not None
 
     def other(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, get_blas_funcs
+from scipy.linalg import cho_solve, cholesky, get_blas_funcs, solve_triangular
 from scipy.optimize import minimize
 
 Floats = NDArray[np.float64]
@@ -138,6 +138,18 @@ def mode(
         options={"maxiter": 200, "ftol": tolerance},
     )
     return np.asarray(found.x)
+
+
+def condition(theta: Floats, z: Floats, t: Floats) -> tuple[Floats, Floats, Floats]:
+    """Condition the process on targets t, (n,) or (n, m), at z (n, d): return the inverse (n, n) of
+    the covariance's Cholesky factor, the inverse covariance times the targets, and the standard
+    deviations (n,) with which each row is predicted from the others.
+
+    Rasmussen & Williams 2006, algorithm 2.1 and eq. 5.12.
+    """
+    factor = cholesky(covariance(theta, z)[0], lower=True)
+    root: Floats = solve_triangular(factor, np.eye(len(z)), lower=True)
+    return root, root.T @ (root @ t), 1 / np.linalg.norm(root, axis=0)
 
 
 def crossing(theta: Floats, z: Floats, new: Floats, real: type) -> NDArray[Any]:

@@ -19,10 +19,9 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cholesky, solve_triangular
 
 from .errors import InputError, number
-from .kernel import Floats, covariance, crossing, hyperprior, mode, quantile
+from .kernel import Floats, condition, crossing, hyperprior, mode, quantile
 
 STEPS = 32  # of a code, to one of the margin's area sinus hyperbolicus
 Codes = NDArray[np.int8]
@@ -62,14 +61,14 @@ class ImageSurrogate:
         Deterministic; some seconds at n = 300.
         """
         X = np.asarray(X, np.float64)
-        _, centre, _ = _standardised(codes)
+        _, centre = _standardised(codes)
         distance = np.abs(centre)
         mixed = (codes > 0).any(axis=0) & (codes < 0).any(axis=0)
         some = min(_FEWEST, codes.shape[1]) - 1
         kept = mixed | (distance <= max(_SURE, float(np.partition(distance, some)[some])))
         self.images_, self._sure = codes.shape[1], int((codes[0, ~kept] > 0).sum())
         self._X, self._codes = X, codes[:, kept]
-        t, centre, _ = _standardised(self._codes)
+        t, centre = _standardised(self._codes)
         telling = np.argsort(np.abs(centre), kind="stable")[:_TELLING]
         z = self._inputs(X)
         theta = mode(z, t[:, telling], *hyperprior(z.shape[1]), tolerance=1e-6, worth=_WORTH)
@@ -152,10 +151,10 @@ class ImageSurrogate:
     def _condition(self, theta: Floats) -> Self:
         """Condition the processes on the margins, and calibrate what follows of the accuracy."""
         self.theta_ = theta
-        t, self._centre, _ = _standardised(self._codes)
+        t, self._centre = _standardised(self._codes)
         self._noise = np.ones(len(self._centre))
         self._solve(self._inputs(self._X), t)
-        n, std = len(t), 1 / np.linalg.norm(self._root, axis=0)
+        n, std = len(t), self._left_out
         off = self._alpha * std[:, None]  # deviations by which margins left out are off
         self._noise = np.sqrt(((off**2).sum(axis=0) + _CALM) / (n + _CALM))
         truth = 100.0 * ((self._codes > 0).sum(axis=1) + self._sure) / self.images_
@@ -174,10 +173,8 @@ class ImageSurrogate:
         return self
 
     def _solve(self, z: Floats, t: Floats) -> None:
-        factor = cholesky(covariance(self.theta_, z)[0], lower=True)
         self._z, self._t = z, t
-        self._root = solve_triangular(factor, np.eye(len(z)), lower=True)
-        self._alpha = self._root.T @ (self._root @ t)
+        self._root, self._alpha, self._left_out = condition(self.theta_, z, t)
 
     def _posterior(self, z: Floats, real: type) -> tuple[Floats, Floats]:
         """Mean and std (n,) of the accuracy at inputs z (n, d)."""
@@ -230,9 +227,9 @@ class ImageSurrogate:
         return 100 + 50 / self.images_ - np.exp(moved), self._wide * unsure * np.exp(moved - level)
 
 
-def _standardised(codes: Codes) -> tuple[Floats, Floats, Floats]:
-    """Margins t (n, images) with mean 0 and deviation 1, and what they were: the mean in units of
-    the deviation, and that, (images,) each."""
+def _standardised(codes: Codes) -> tuple[Floats, Floats]:
+    """Margins t (n, images) with mean 0 and deviation 1, and what their mean was in units of the
+    deviation, (images,)."""
     margins = codes.astype(np.float64) / STEPS
     mean, spread = margins.mean(axis=0), np.maximum(margins.std(axis=0), 1 / STEPS)
-    return (margins - mean) / spread, mean / spread, spread
+    return (margins - mean) / spread, mean / spread

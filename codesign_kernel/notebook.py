@@ -28,7 +28,7 @@ from .files import read_arrays
 from .meters import Accuracy
 from .predict import Predictors
 from .quantities import TITLES
-from .space import Architecture, Genomes, SearchSpace
+from .space import Genomes, SearchSpace
 from .study import MINE, STUDY, Study, open_study
 from .workload import totals
 
@@ -151,15 +151,14 @@ def _check(opened: Study, phases: tuple[str, ...]) -> None:
 
 def macs(space: SearchSpace, architectures: Iterable[str]) -> np.ndarray:
     """Return the multiply-accumulates of architectures in their text form, (n,) int64."""
-    genomes = [space.encode(Architecture.parse(text)) for text in architectures]
-    return totals(space, np.stack(genomes))[0]
+    return totals(space, space.genomes(architectures))[0]
 
 
 def accuracies(opened: Study, meter: Accuracy, genomes: Genomes) -> np.ndarray:
     """Return accuracies in %, (n,), of genomes (n, genes), and measure those not stored yet, as
     picked ones."""
     names = [str(opened.space.decode(genome)) for genome in genomes]
-    measure.measure(opened, meter, [(text, "", "") for text in names], "accuracy", True)
+    measure.measure(opened, meter, [(text, "", "") for text in names], "accuracy", picked=True)
     stored = opened.store.rows().query("method == @meter.method").set_index("architecture")
     return stored.loc[names, "accuracy"].to_numpy()
 

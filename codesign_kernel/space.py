@@ -13,7 +13,7 @@ absent blocks are 0, so that equal architectures have equal genomes.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -182,6 +182,10 @@ class SearchSpace:
             widths.append(stage.widths[width])
             kernels.append(tuple(stage.kernels[k] for k in ks[: stage.depths[depth]]))
         return Architecture(tuple(widths), tuple(kernels))
+
+    def genomes(self, texts: Iterable[str]) -> Genomes:
+        """Return the genomes, (n, genes), of n architectures by their text. Raises InputError."""
+        return np.stack([self.encode(Architecture.parse(text)) for text in texts])
 
     def encode(self, architecture: Architecture) -> np.ndarray:
         """Return the genome, (genes,). Raises InputError if the space does not hold it."""

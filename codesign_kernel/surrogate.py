@@ -20,7 +20,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cholesky, solve_triangular
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -30,7 +29,7 @@ from .kernel import (
     JITTER,
     Floats,
     Penalty,
-    covariance,
+    condition,
     heavy_hyperprior,
     hyperprior,
     mode,
@@ -253,12 +252,9 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return mode(self._z, self._t, centre, penalty, *how, **more)
 
     def _solve(self, theta: Floats) -> Self:
-        """Condition the process on the training data (Rasmussen & Williams 2006, algorithm 2.1)."""
+        """Condition the process on the training data."""
         self.theta_ = theta
-        factor = cholesky(covariance(theta, self._z)[0], lower=True)
-        self._root = solve_triangular(factor, np.eye(len(self._t)), lower=True)
-        self._alpha = self._root.T @ (self._root @ self._t)
-        self._loo_std = 1 / np.linalg.norm(self._root, axis=0)
+        self._root, self._alpha, self._loo_std = condition(theta, self._z, self._t)
         self._loo_z = self._alpha * self._loo_std  # (t - mean) / std
         return self
 

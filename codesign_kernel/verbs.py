@@ -93,11 +93,8 @@ def implement(
     print(synthesize.summary(middle), end="")
     if len(done) > 1:
         clocks = ", ".join(f"{each.clock_mhz:.1f}" for each in done)
-        shown = (
-            "the median"
-            if len(done) % 2
-            else (f"seed {middle.seed}, the slower of the two in the middle")
-        )
+        lower = f"seed {middle.seed}, the slower of the two in the middle"
+        shown = "the median" if len(done) % 2 else lower
         print(f"Clocks of seeds {', '.join(map(str, seeds))}: {clocks} MHz; shown is {shown}.")
     if folder is not None:
         which = f": seed {seeds[fastest]}, the fastest" if len(done) > 1 else ""

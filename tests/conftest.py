@@ -3,10 +3,13 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from codesign_kernel.study import Study
 
 # Two workers of two threads each are slower than two of one. numpy and torch read these when they
 # are first imported, and so does every process that a test starts.
@@ -74,6 +77,22 @@ def pytest_configure(config: pytest.Config) -> None:
         lacks = [sentence for marker in MARKERS if (sentence := missing(marker))]
         if lacks:
             raise pytest.UsageError(" ".join(lacks))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> "Study":
+    """A study of the digits that no test of a module changes."""
+    import tiny  # numpy may load only now that threads are set
+
+    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("made") / "digits")
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> "Study":
+    """The same, for a test that changes it."""
+    import tiny
+
+    return tiny.study(tmp_path_factory, tmp_path / "digits")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -27,12 +27,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.quick_fit(monkeypatch)
 
 
-@pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
-    """A study that a test may change."""
-    return tiny.study(tmp_path_factory, tmp_path / "digits")
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study that was improved without a break."""

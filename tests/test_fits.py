@@ -2,7 +2,6 @@
 
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,18 +13,6 @@ from codesign_kernel.predict import accuracy_features, image_features
 from codesign_kernel.space import Architecture
 from codesign_kernel.study import Study
 from codesign_kernel.surrogate import Surrogate
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that no test changes."""
-    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("fits") / "digits")
-
-
-@pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
-    """A study that a test may change."""
-    return tiny.study(tmp_path_factory, tmp_path / "digits")
 
 
 def test_inputs_are_the_features_of_the_rows_in_order(made: Study) -> None:
@@ -62,7 +49,7 @@ def test_the_report_is_of_the_surrogate_that_was_taken(
     own: Study, images: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frame = measure.rows(own, "accuracy")
-    genomes = np.stack([own.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
+    genomes = own.space.genomes(frame["architecture"])
     codes, X = fits.margins(own, frame), image_features(own.space, genomes)
     assert codes is not None
     monkeypatch.setattr(

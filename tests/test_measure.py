@@ -46,18 +46,6 @@ class Unchanging:
         return {"latency_ms": 1.0 + len(self.keys), "power_w": 2.0}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A study that no test changes."""
-    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("measure") / "digits")
-
-
-@pytest.fixture
-def own(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
-    """A study that a test may change."""
-    return tiny.study(tmp_path_factory, tmp_path / "digits")
-
-
 def stored(study: Study) -> pd.DataFrame:
     with closing(sqlite3.connect(study.store.path)) as connection:
         return pd.read_sql_query("SELECT * FROM measurement ORDER BY rowid", connection)
@@ -206,7 +194,7 @@ def test_the_closed_form_is_that_of_the_cost_model(made: Study) -> None:
     frame = measure.rows(made, "latency_ms", LARGE)
     assert len(frame) == tiny.DESIGNS
     assert set(frame["source"]) == {"modelled"}
-    genomes = np.stack([made.space.encode(Architecture.parse(a)) for a in frame["architecture"]])
+    genomes = made.space.genomes(frame["architecture"])
     designs = [
         Design.parse(f"{r.architecture}@{r.accelerator}@{LARGE}") for r in frame.itertuples()
     ]

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 
 from codesign_kernel import cost, meters, routed
 from codesign_kernel.accelerator import Accelerator, Accelerators
@@ -15,11 +14,6 @@ from codesign_kernel.study import Study
 from codesign_kernel.workload import layers_of
 
 KEY = ("w8k3-w16k33", "4x4x1w16f16", "ecp5-25f")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("meters") / "digits")
 
 
 @pytest.fixture(scope="module")

@@ -35,11 +35,6 @@ def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     return run
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("rounds") / "digits")
-
-
 def test_each_round_is_a_row_and_again_when_all_is_done(
     codesign: Command, made: Study, tmp_path: Path
 ) -> None:
