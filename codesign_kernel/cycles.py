@@ -28,7 +28,7 @@ from .loops import (
 )
 from .simulate import IDEAL
 from .units import COMMAND, GROUP, SETTLE, Ahead, Plan, ahead, plan, reach
-from .waits import QUEUE, Loads, Tail, first_rows, main_part, stalls
+from .waits import QUEUE, Loads, Tail, first_rows, main_part, stalls, task_beats
 from .workload import Layers
 
 __all__ = ["BURST", "PARAM_BYTES", "Cycles", "Lanes", "Port", "Work", "cycles", "runs", "traffic",
@@ -124,7 +124,8 @@ def loader(need: Plan, sums: Ahead, port: Port) -> Loader:
     return Loader(
         own, np.minimum(need.load, sums.load), np.minimum(two, sums.load), following,
         np.minimum(far, sums.load), end,
-        np.minimum(own + np.maximum(0, pace * need.group - need.moved), end), port.burst, pace,
+        np.minimum(own + (need.runs > 1) * pace * np.maximum(0, need.group - need.moved), end),
+        port.burst, pace,
         np.maximum(0, sums.turn + pause - COMMAND), (QUEUE + 1) * sums.burst - COMMAND,
     )  # fmt: skip
 
@@ -172,7 +173,8 @@ def between(need: Plan, able: Loader, tail: Tail, lead: np.ndarray,
     # Commands are under way when the loader learns that it need not hurry.
     still = np.minimum(eager + QUEUE * able.burst, left) - done
     still = np.where(hasty, np.maximum(0, still), 0)
-    slower = np.where(still > 0, np.minimum((QUEUE + need.first_commands) * able.burst, still),
+    slower = np.minimum((QUEUE + need.first_commands) * able.burst, still) - need.first_idle
+    slower = np.where(still > 0, np.maximum(0, slower),
                       np.minimum(able.burst, np.maximum(0, left - done)))  # fmt: skip
     rows = done + HAND_OVER + need.lanes + latency + need.first + slower
     lack = np.maximum(0, need.load - lead)
@@ -191,31 +193,35 @@ def present(need: Plan, port: Port) -> np.ndarray:
     """
     sums, there = ahead(need, port), need.there
     able = loader(need, sums, port)
-    waits = [stalls(need, need.commands / need.chunks * wait)
-             for wait in (0.0, able.calm, able.hasty)]  # fmt: skip
+    waits = [stalls(need, need.commands / need.chunks * wait) for wait in (0.0, able.calm)]
     start = first_rows(Plan(*(part[0] for part in need)), able.two[0],
                        (there * need.tiles).sum(axis=0), sums.burst[0], port)  # fmt: skip
-    begin_first = start[0] + start[1]
     rest = np.maximum(0, need.whole - need.first)
     written = need.runs * need.moved * (1 - 1 / np.maximum(need.runs * need.chunks, 1))
     # What the loader of weights has before the first step, but for the map's rows, and after it.
     before = need.begin + need.settle
     free = np.maximum(need.runs * need.group + waits[1][0], need.runs * need.written) - rest
     written_first = need.last_commands * BURST
+    tasks = 0 * start.tasks
     for _ in range(ROUNDS):
-        gain = np.minimum(before * able.pace, before - written_first) - TASK_BYTES / port.bytes
-        gain[0] = np.minimum(able.two[0] + 2 * sums.burst[0], begin_first - need.first[0])
-        free[0] = free[0] - start[2]
-        more = np.maximum(0, np.minimum(able.pace * free, free - written))
+        gain = able.pace * (before - written_first) - TASK_BYTES / port.bytes
+        gain[0] = np.minimum(able.two[0] + 2 * sums.burst[0], start.busy - need.first[0])
+        free[0] = free[0] - start.tasks + tasks
+        more = np.maximum(0, able.pace * (free - written))
         lead, running = leads(able, np.maximum(0, gain), more)
-        rest[0] = need.whole[0] - np.maximum(need.first[0], begin_first - running[0] - 24)
+        rest[0] = need.whole[0] - np.maximum(need.first[0], start.busy - running[0])
         rest[0] = np.maximum(0, rest[0])
+        eager = np.clip(able.two[0] - running[0], 0, rest[0])
+        tasks = np.floor((rest[0] + eager) / (90 + port.extra_latency)) * task_beats(port)
+        tasks = np.minimum(start.tasks, tasks)  # they are read beside the map
+        rest[0] = rest[0] + tasks
         part = main_part(need, meanwhile(need, able, sums.burst, rest, running, more), waits)
         tail = Tail(*(np.concatenate([np.zeros_like(side[:1]), side[:-1]]) for side in part.tail))
         for_weights, for_rows = between(need, able, tail, lead, port.extra_latency)
-        before, free = need.begin + 1 + for_rows - need.first, part.total - part.weights - rest
+        before = need.begin + 1 + for_rows - need.first + need.first_idle
+        free = part.total - part.weights - rest
         written_first = tail.commands * BURST
-    for_weights[0], for_rows[0] = start[:2]
+    for_weights[0], for_rows[0] = start.weights, start.rows
     control = need.tiles * (need.begin + TASK - SETTLE - 5) + GROUP * need.runs
     control[0] += 12 + TASK_BYTES / port.bytes + port.extra_latency
     compute = need.runs * need.compute

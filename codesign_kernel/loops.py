@@ -96,7 +96,8 @@ class Work(NamedTuple):
     steps: np.ndarray  # of one output pixel
     words: np.ndarray  # of weights in a group
     tiles: np.ndarray  # 0 where there is no layer
-    pixels: np.ndarray  # of one lane in a tile, in the mean: the last one may be shorter
+    pixels: np.ndarray  # of one lane in a tile, in the mean: the last one may be shorter,
+    tile: np.ndarray  # and in one that is not
     rows: np.ndarray  # of them
     planes: np.ndarray  # of the input map
     chunk: np.ndarray  # pixels of one plane that are loaded at a time
@@ -189,8 +190,9 @@ def turns(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Work:
     need = np.maximum(0, down - pad + (acc.pv - 1) * step) * width
     words = depth * wide
     return Work(
-        np.ceil(one.filters / acc.pf), depth * taps, words, tiles * there, rows * one.width, rows,
-        planes, chunk, np.minimum(np.ceil(need / chunk) * chunk, whole), whole,
+        np.ceil(one.filters / acc.pf), depth * taps, words, tiles * there, rows * one.width,
+        high * one.width, rows, planes, chunk,
+        np.minimum(np.ceil(need / chunk) * chunk, whole), whole,
         (words <= lanes.ring) & (most >= 1),
         (words <= WORDS) & (short >= 1) & (np.maximum(height, width) <= SIDE)
         & (np.maximum(down, np.where(pooled, width, 0)) <= TAPS)

@@ -27,7 +27,7 @@ from .workload import layers_of
 if TYPE_CHECKING:
     from .quantize import Quantized
 
-CLOSED_FORM = "closed form 6"
+CLOSED_FORM = "closed form 7"
 SIMULATION = "simulation, place and route 2"
 MARGINS = "margins"  # the series that is kept with an accuracy
 RECORDED = "recorded: "  # and who measured it, of rows from a table of one's own

@@ -37,10 +37,13 @@ class Plan(NamedTuple):
     words: np.ndarray
     ring: np.ndarray
     load: np.ndarray  # to load a group
+    load_commands: np.ndarray
     first: np.ndarray  # to load the rows that the first output row must have
+    first_idle: np.ndarray  # of the port, in between
     first_commands: np.ndarray
     whole: np.ndarray  # to load all rows of a tile
-    burst: np.ndarray  # beats in a command for maps
+    chunk: np.ndarray  # pixels of a plane that are loaded at a time
+    burst: np.ndarray  # cycles of the port in a command for maps
     lanes: np.ndarray
     chunks: np.ndarray  # of a group: 16 pixels of each stream
     end: np.ndarray  # pixels in the last one
@@ -70,9 +73,11 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
     slow = np.maximum(0, lanes.drain - loops.steps)
     group = pixels * (loops.steps + slow) - np.minimum(slow, GROUP) + GROUP
     beats = loops.words * lanes.word_beats + lanes.param_beats
+    bursts = np.ceil(beats / BURST)
     # The writer: commands of the lanes that have pixels, and of the planes that there are.
-    chunks = np.ceil(pixels / BURST)
-    end = pixels - BURST * (chunks - 1)
+    tile = np.maximum(loops.tile, 1)
+    chunks = np.ceil(tile / BURST)
+    end = tile - BURST * (chunks - 1)
     planes = np.ceil(one.filters / np.minimum(acc.pf, port.bytes))
     broad = lanes.planes > 1
     mean = np.where(broad, planes / groups, 1)
@@ -90,8 +95,8 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
     # A lane with fewer pixels than the others has none in the last chunks.
     late, later = (filled + (rest > BURST * (chunks - n)) for n in (2, 1))
     full, before = (
-        most * some * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
-        for some in (lit, late)
+        some * (BURST / port.open + state - SKIPPED) + SKIPPED * lanes.streams + 2
+        for some in (most * lit, least * late)
     )
     ends = filled * end + np.maximum(0, rest - BURST * (chunks - 1))
     last = least * np.where(many, ends, valid) / port.open
@@ -105,18 +110,21 @@ def plan(one: Layers, acc: Accelerator | Accelerators, port: Port) -> Plan:
         count = np.maximum(1, loops.planes * (rows * parts + odd))
         size = pixels_read * loops.planes
         alone = PLANE * (count - 1) + size / count
-        reads.append((np.maximum(port.transfer(size, count - 1), alone), count, size / count))
-    (first, first_commands, _), (whole, _, burst) = reads
+        busy = port.transfer(size, count - 1)
+        reads.append((np.maximum(busy, alone), count, port.transfer(size / count, 1),
+                      np.maximum(0, alone - busy)))  # fmt: skip
+    (first, first_commands, _, first_idle), (whole, _, burst, _) = reads
     settle = lanes.latency + lanes.drain + SETTLE
     found = Plan(
         there, groups * loops.tiles, groups, tiles, np.maximum(loops.rows, 1), pixels,
         np.maximum(loops.steps, lanes.drain), pixels * loops.steps, group, settle,
         settle + acc.pv + 5, np.maximum(loops.words, 1), lanes.ring,
-        port.transfer(beats, np.ceil(beats / BURST)) * there, first, first_commands, whole, burst,
+        port.transfer(beats, bursts) * there, bursts * there, first, first_idle, first_commands,
+        whole, loops.chunk, burst,
         np.asarray(acc.pv, REAL), chunks, end, commands,
         port.transfer(mean * valid, commands), written,
         np.where(many, full, written - 1), np.where(many, before, written - 1),
-        np.where(many, most * late, commands), last, least * later,
+        np.where(many, least * late, commands), last, least * later,
         port.bytes * np.add(*beats_moved(one, loops, acc, port)),
     )  # fmt: skip
     shape = np.broadcast_shapes(*(part.shape for part in found))
@@ -146,7 +154,7 @@ def ahead(need: Plan, port: Port) -> Ahead:
         np.cumsum(part, axis=0, dtype=REAL) - part
         for part in (need.runs * need.words, need.runs, need.tiles * need.there)
     )
-    commands = np.ceil(need.load / port.burst)
+    commands = need.load_commands
     turns = np.where(commands > 1, np.floor(commands / 2), commands / 2)
     load, commands, turns = (
         np.cumsum((need.runs * part)[::-1], axis=0)[::-1] for part in (need.load, commands, turns)

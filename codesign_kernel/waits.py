@@ -15,27 +15,44 @@ QUEUE = 4  # commands that the memory takes ahead
 BETWEEN = 2  # states of the writer between chunks
 
 
+def in_a_row(n: np.ndarray, loop: np.ndarray, busy: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Cycles that `n` chunks of `steps` wait in all, of which each waits until the one before the
+    last is written: `loop` after its first step, or `busy` after the last one, if that is later.
+
+    The first waits for one that came alone. After it, two chunks take a loop, or the writer's time
+    for two.
+    """
+    first, each = np.maximum(0, loop - 2 * steps), np.maximum(0, busy - steps)
+    pair, pairs = np.maximum(first, 2 * each), np.floor((n - 1) / 2)
+    return np.where(n < 1, 0, first + pairs * pair + (n - 1 - 2 * pairs) * each)
+
+
 def stalls(one: Plan, wait: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Cycles that the multipliers wait in each group, and from group to group, for the output
-    buffer: it holds two chunks, so that the one after next begins when a chunk is written.
+    """Cycles that the multipliers wait within filter groups, and from group to group, for the
+    output buffer: it holds two chunks, so that the one after next begins when a chunk is written.
 
     From that chunk to this one pass at least its steps, its settling and its writing, where the
     multipliers need only the steps of two chunks. `wait`: of the writer for the port, in a chunk;
     that hides what it does between chunks if it never rests. A group's last chunk may be short:
     then that of the group before is sooner in its way, or the next group's first waits for the
-    chunk before the short one.
+    chunk before the short one. Groups of one chunk wait as chunks of a group do.
     """
-    steps = np.minimum(BURST, one.pixels) * one.pixel
-    write = one.full + wait
-    hop = np.maximum(steps + write + one.settle, 2 * (write - np.minimum(BETWEEN, wait)))
-    inner = np.floor((one.chunks - 1) / 2) * np.maximum(0, hop - 2 * steps)
+    single, hidden = one.chunks == 1, np.minimum(BETWEEN, wait)
+    steps = np.where(single, one.group, BURST * one.pixel)
+    write = np.where(single, one.written - 1, one.full) + wait
+    loop = steps - GROUP * single + write + one.settle
+    within = in_a_row(np.where(single, one.runs, one.chunks) - 2, loop, write - hidden, steps)
+    # Of a group, the whole time: its chunks in turn, or those of two groups if they are odd, or
+    # the chunk before the short one, or the writer, which never rests.
+    hop = np.maximum(0, np.maximum(loop, 2 * (write - hidden)) - 2 * steps)
+    inner, half = np.floor((one.chunks - 1) / 2) * hop, one.chunks / 2
     odd = one.group - GROUP + one.written - 1 + one.chunks * (wait + one.settle)
-    half = one.chunks / 2
-    short = np.where(one.chunks > 1, one.group - one.end * one.pixel + hop - steps - GROUP, 0)
-    pair = np.maximum(np.where(half == np.floor(half), half * hop, odd / 2), short)
-    pair = pair - one.group - inner
-    times = np.where(one.chunks == 1, 2 * np.floor((one.runs - 1) / 2), one.runs - 1)
-    return one.runs * inner, times * np.maximum(0, pair)
+    whole = np.where(half == np.floor(half), half * loop, odd / 2)
+    whole = np.maximum(whole, one.group - one.end * one.pixel + loop - steps - GROUP)
+    whole = np.maximum(whole, one.written - 1 + one.chunks * (wait - hidden))
+    others = one.runs - 1
+    between = others * np.maximum(0, whole - one.group - inner)
+    return np.where(single, 0, within + others * inner), np.where(single, within, between)
 
 
 class Tail(NamedTuple):
@@ -64,29 +81,48 @@ class Tail(NamedTuple):
         return np.asarray(np.maximum(delayed, self.behind))
 
 
-def first_rows(one: Plan, two: np.ndarray, tasks: np.ndarray, burst: np.ndarray,
-               port: Port) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Cycles of the first layer until its weights are there, from then until its rows are, and of
-    reading tasks after that.
+class Start(NamedTuple):
+    """The first layer until its first step, in cycles: until its weights are there, from then until
+    its rows are, of the port for both, and of reading the tasks that are then still to be read."""
+
+    weights: np.ndarray
+    rows: np.ndarray
+    busy: np.ndarray
+    tasks: np.ndarray
+
+
+def task_beats(port: Port) -> float:
+    """Cycles of reading a task."""
+    return TASK_BYTES / port.bytes + port.gap
+
+
+def first_rows(
+    one: Plan, two: np.ndarray, tasks: np.ndarray, burst: np.ndarray, port: Port
+) -> Start:
+    """Work out how the first layer begins, with so many `tasks` to come.
 
     Both come from the start, in turns, burst by burst: the weights' first two before the map's, and
-    two more while that is asked for, if the group has as many. In between, one task after another
-    is read. When two filter groups are there, the map goes first.
+    two more while that is asked for, if the group has as many. Where the second task is short, the
+    memory takes one of them more before its queue is full, unless a chunk of the map has two, too.
+    In between, one task after another is read. When two filter groups are there, the map goes
+    first.
     """
-    task = TASK_BYTES / port.bytes + port.gap
-    turns = np.ceil(one.load / port.burst)
-    weights = (
-        9 + one.load + np.minimum(one.whole, np.maximum(0, turns - 2) * (one.burst + port.gap))
-    )
-    weights = weights + task * np.minimum(np.floor(weights / (100 + port.extra_latency)), TASKS - 1)
+    task, latency = task_beats(port), port.extra_latency
+    turns = one.load_commands
+    maps = turns - 2 - ((one.chunk <= BURST) & (turns > 3) & (task + latency < 12))
+    weights = port.open * (one.load + np.minimum(one.whole, np.maximum(0, maps) * one.burst))
+    weights = 11 - one.lanes + max(0, task - 4) + weights - port.gap
+    early = np.minimum(np.floor(weights / (100 + latency)), TASKS - 1)
+    weights = weights + task * early
     count = one.first_commands
     others = np.minimum(two, (count + np.clip(turns - 2, 0, 2)) * burst)
-    rows = 4 + port.extra_latency + one.first + others
+    rows = 4 + latency + one.first + others
     rows = rows + 6 * np.minimum(count, 4) * (count >= 2)
-    tasks = tasks - 1
-    read = np.minimum(np.minimum(np.floor(rows / (90 + port.extra_latency)), TASKS - 1), tasks)
-    rows = np.maximum(0, rows + task * read - weights - port.extra_latency)
-    return weights + port.extra_latency, rows, task * (np.minimum(TASKS - 1, tasks) - read)
+    tasks = np.minimum(TASKS - 1, tasks - 1)
+    read = np.minimum(np.floor(rows / (90 + latency)), tasks)
+    rows = np.maximum(0, rows + task * read - weights - latency)
+    busy = weights + rows - 9 - task * np.maximum(early, read)
+    return Start(weights + latency, rows, busy, task * (tasks - read))
 
 
 class Loads(NamedTuple):
@@ -106,6 +142,14 @@ class Loads(NamedTuple):
         it."""
         moved = np.minimum(self.rest / QUEUE, one.moved * (1 - 1 / one.chunks))
         return np.asarray(self.rest + moved + np.minimum(self.eager, self.rest))
+
+    def hurry(self, one: Plan) -> np.ndarray:
+        """Cycles of waiting for rows until no weights are loaded in haste: one of their commands to
+        one of the map's, which brings rows for so many steps."""
+        ratio = np.maximum(self.burst, 1) / np.maximum(one.burst, 1)
+        beside = np.minimum(self.rest, self.eager / ratio)
+        paced = 1 - one.group / np.maximum(one.whole, 1)
+        return np.asarray(np.maximum(0, beside * (ratio + paced)))
 
 
 class Delays(NamedTuple):
@@ -177,8 +221,8 @@ class Main(NamedTuple):
 def main_part(one: Plan, loads: Loads, held: list[tuple[np.ndarray, np.ndarray]]) -> Main:
     """Cycles from the first step of a layer to its last: what the slowest unit takes.
 
-    The multipliers are held up by the output buffer, as `held` (`stalls`) without delays, with calm
-    ones and with hasty ones. The writer, if it is slower, starts with the first chunk and is two
+    The multipliers are held up by the output buffer, as `held` (`stalls`) without delays and with
+    calm ones, or hasty ones. The writer, if it is slower, starts with the first chunk and is two
     chunks behind the multipliers at the end; the first writes are those that wait. The map's rest
     may come so late that the multipliers have only a row of the first group left when it is there.
     """
@@ -188,19 +232,25 @@ def main_part(one: Plan, loads: Loads, held: list[tuple[np.ndarray, np.ndarray]]
     lag = np.maximum(np.minimum(BURST, one.pixels) * one.pixel,
                      np.minimum(1, BURST / one.pixels) * maps) + one.settle  # fmt: skip
     wait = delays(one, loads, lag, commands)
-    quiet, slow, slower = held
-    inner, pairs = ((1 - wait.hurried - wait.idly) * a + wait.idly * b + wait.hurried * c
+    quiet, slow = held
+    slower = stalls(one, one.commands / one.chunks * wait.hasty)
+    # The last two chunks hold up nobody: of the others, a greater part is written with delay.
+    part = count / np.maximum(count - 2, 1)
+    hurried = np.minimum(1, wait.hurried * part)
+    idly = np.minimum(1 - hurried, wait.idly * part)
+    inner, pairs = ((1 - hurried - idly) * a + idly * b + hurried * c
                     for a, b, c in zip(quiet, slow, slower, strict=True))  # fmt: skip
     own = runs * one.group - GROUP + inner + pairs
     writer = lag + runs * one.written - one.before - one.last + short
     writer = np.where(count >= 3, writer + wait.of(commands, 1 - 2 / count), 0)
     row = one.group / one.rows
-    later = [(1 - wait.idly) * a + wait.idly * b for a, b in zip(quiet, slow, strict=True)]
+    later = [(1 - idly) * a + idly * b for a, b in zip(quiet, slow, strict=True)]
     mapped = maps + row - GROUP + (runs - 1) * one.group
     mapped = mapped + later[0] * (1 - 1 / np.maximum(runs, 1)) + later[1]
-    total = np.maximum(own, np.maximum(writer, mapped))
+    hurry = loads.hurry(one)
+    total = np.maximum(own + hurry, np.maximum(writer, mapped))
     limited = (writer >= total) & (count > 2)
-    input_ = np.minimum(total - own, np.maximum(0, maps + row - one.group))
+    input_ = np.minimum(total - own, np.maximum(hurry, maps + row - one.group))
     weights, more = weights_wait(one, loads, total), rows_wait(one, loads, total, input_)
     # Of tiles, each loads all weights anew, and then the port may never rest.
     all_maps = loads.rest + loads.tiles

@@ -79,11 +79,13 @@ def test_layers_and_networks_with_an_ideal_memory(measured: pd.DataFrame) -> Non
     error = (ideal["p_cycles"] / ideal["cycles"] - 1).abs()
     assert error.median() < 0.001
     assert error.quantile(0.98) < 0.03
-    assert error.max() < 0.05
+    assert (error > 0.05).sum() <= 1
+    assert error.max() < 0.06
     sums = ideal.groupby(["architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
     error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
     assert error.median() < 0.0015
-    assert error.max() < 0.01
+    assert (error > 0.01).sum() <= 2
+    assert error.max() < 0.02
 
 
 def test_layers_that_the_closed_form_was_not_made_on() -> None:
@@ -101,26 +103,27 @@ def test_layers_that_the_closed_form_was_not_made_on() -> None:
     published = error[table["kind"] == "published"]
     assert len(published) >= 150
     assert published.median() < 0.001
-    assert published.quantile(0.98) < 0.05
+    assert published.quantile(0.98) < 0.03
+    assert (published > 0.05).sum() <= 1
     assert published.max() < 0.08
     assert len(subnet) >= 1000
     assert subnet.median() < 0.001
     assert subnet.quantile(0.98) < 0.03
-    assert (subnet > 0.05).sum() <= 2
-    assert subnet.max() < 0.07
+    assert (subnet > 0.05).sum() <= 4
+    assert subnet.max() < 0.08
     assert len(chance) >= 400
     assert chance.median() < 0.001
-    assert (chance > 0.05).mean() < 0.04
+    assert (chance > 0.05).mean() < 0.03
     assert chance.max() < 0.17
 
 
 def test_networks_with_other_memories(measured: pd.DataFrame) -> None:
     sums = measured.groupby(["memory", "architecture", "accelerator"])[["cycles", "p_cycles"]].sum()
     error = (sums["p_cycles"] / sums["cycles"] - 1).abs()
-    assert error["default"].median() < 0.005
-    assert error["default"].max() < 0.04
-    assert error["slow"].median() < 0.015
-    assert error["slow"].max() < 0.08
+    assert error["default"].median() < 0.003
+    assert error["default"].max() < 0.025
+    assert error["slow"].median() < 0.02
+    assert error["slow"].max() < 0.12
 
 
 @pytest.mark.parametrize("text", ENGINES)

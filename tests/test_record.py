@@ -105,7 +105,7 @@ def test_accuracy_of_architectures_alone_and_designs_in_one_column(
     design = study.find(f"w8k5-w16k5@4x4x1w16f16@{SMALL}")
     assert record.values(study, design) == {"accuracy": 91.0, "latency_ms": 0.25}
     assert record.values(study, study.find(f"w8k3-w16k3@4x4x1w16f16@{SMALL}")) == {"accuracy": 90.5}
-    assert measure.rows(study, "latency_ms", SMALL)["method"].iloc[0] == "closed form 6"
+    assert measure.rows(study, "latency_ms", SMALL)["method"].iloc[0] == "closed form 7"
 
 
 @pytest.mark.parametrize(
