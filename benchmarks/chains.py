@@ -145,7 +145,7 @@ def main() -> None:
     for which, text in enumerate(tqdm((*ENGINES, *OTHERS), "simulate", unit="engine")):
         if text in known:
             continue
-        shape, rng = Shape(Accelerator.parse(text), PORT_BITS), np.random.default_rng([which, 13])
+        shape, rng = Shape(Accelerator.parse(text), PORT_BITS), np.random.default_rng([which, 14])
         for kind in KINDS:
             count = 0
             while count < EACH:

@@ -9,7 +9,7 @@ from .accelerator import Device
 from .constraints import CONFIDENCE
 from .design import Design
 from .engines import Known
-from .quantities import QUANTITIES, TOLD
+from .quantities import TOLD
 from .space import Architecture
 
 _NAMES = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
@@ -38,7 +38,7 @@ def describe(
     limits = (
         f"{TOLD[key].label.lower()} of at {'least' if key == 'accuracy' else 'most'} "
         f"{TOLD[key].text(worst[key])} {TOLD[key].unit}"
-        for key in QUANTITIES
+        for key in TOLD
     )
     kept = f"{'; '.join(limits)}: each with a probability of {100 * CONFIDENCE:g} %"
     acc, (known, source) = design.accelerator, engine

@@ -8,19 +8,21 @@ import numpy as np
 from .errors import number
 
 CONFIDENCE = 0.9
-UNITS = {"max_latency_ms": "ms", "max_power_w": "W", "min_accuracy": "%", "max_dsp": "blocks",
-         "max_bram": "blocks"}  # fmt: skip
+UNITS = {"max_latency_ms": "ms", "max_power_w": "W", "min_accuracy": "%", "max_energy_mj": "mJ",
+         "max_dsp": "blocks", "max_bram": "blocks"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Constraints:
     """What a design must keep to; None where nothing is asked. Latency in ms, power in W, accuracy
-    in %, DSP and block RAM in blocks. Each bound on what is predicted must hold with a probability
-    of `confidence`, from 0.5, where the prediction itself counts, to 0.999."""
+    in %, energy of one image in mJ, DSP and block RAM in blocks. Each bound on what is predicted
+    must hold, by itself, with a probability of `confidence`, from 0.5, where the prediction itself
+    counts, to 0.999."""
 
     max_latency_ms: float | None = None
     max_power_w: float | None = None
     min_accuracy: float | None = None
+    max_energy_mj: float | None = None
     max_dsp: float | None = None
     max_bram: float | None = None
     confidence: float = CONFIDENCE
@@ -34,21 +36,21 @@ class Constraints:
 
     @property
     def bounds(self) -> dict[str, float | None]:
-        """The five bounds by name."""
-        return {item.name: getattr(self, item.name) for item in fields(self)[:5]}
+        """The bounds by name."""
+        return {item.name: getattr(self, item.name) for item in fields(self)[:-1]}
 
     @property
     def uncertain(self) -> bool:
         """Whether a bound is on what is predicted."""
-        return any(bound is not None for bound in list(self.bounds.values())[:3])
+        return any(bound is not None for bound in list(self.bounds.values())[:4])
 
     def excess(self, worst: np.ndarray, dsp: np.ndarray, bram: np.ndarray) -> np.ndarray:
-        """By what fraction each design breaks each constraint, (n, 5), 0 where it keeps to it.
+        """By what fraction each design breaks each constraint, (n, 6), 0 where it keeps to it.
 
-        Columns are in the order of the bounds; `worst` are accuracy, latency and power (n, 3), see
-        `Designs.worst`.
+        Columns are in the order of the bounds; `worst` are accuracy, latency, power and energy
+        (n, 4), see `Designs.worst`.
         """
-        values = [worst[:, 1], worst[:, 2], -worst[:, 0], dsp, bram]
+        values = [worst[:, 1], worst[:, 2], -worst[:, 0], worst[:, 3], dsp, bram]
         columns = []
         for (name, bound), value in zip(self.bounds.items(), values, strict=True):
             if bound is None:
@@ -62,16 +64,17 @@ class Constraints:
 def relaxed(constraints: Constraints, excess: np.ndarray, worst: np.ndarray) -> Constraints:
     """Return the constraints relaxed so far that the nearest of n designs keeps to them.
 
-    `excess` (n, 5) and `worst` (n, 3) are those of `Constraints.excess`. Values are rounded to four
+    `excess` (n, 6) and `worst` (n, 4) are those of `Constraints.excess`. Values are rounded to four
     digits, to the side that lets the design in.
     """
     best = least(excess)
-    accuracy, latency, power = worst[best]
+    accuracy, latency, power, energy = worst[best]
     up, down = Context(4, ROUND_CEILING), Context(4, ROUND_FLOOR)
     reached = {
         "max_latency_ms": float(up.create_decimal(latency)),
         "max_power_w": float(up.create_decimal(power)),
         "min_accuracy": float(down.create_decimal(accuracy)),
+        "max_energy_mj": float(up.create_decimal(energy)),
     }
     broken = [name for name, e in zip(constraints.bounds, excess[best], strict=True) if e > 0]
     return replace(constraints, **{name: reached[name] for name in broken})

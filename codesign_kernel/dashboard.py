@@ -93,6 +93,7 @@ class Dashboard:
             "latency_ms": _bound("latency_ms", "at most", log=True),
             "power_w": _bound("power_w", "at most"),
             "accuracy": _bound("accuracy", "at least"),
+            "energy_mj": _bound("energy_mj", "at most", log=True),
             "dsp": Bound(label="DSP", sense="at most", unit="blocks"),
             "bram": Bound(label="Block RAM", sense="at most", unit="blocks"),
         }
@@ -149,8 +150,8 @@ class Dashboard:
     @property
     def constraints(self) -> Constraints:
         """What the limits ask for."""
-        latency, power, accuracy, dsp, bram = (bound.asked for bound in self.bounds.values())
-        return Constraints(latency, power, accuracy, dsp, bram)
+        latency, power, accuracy, energy, dsp, bram = (b.asked for b in self.bounds.values())
+        return Constraints(latency, power, accuracy, energy, dsp, bram)
 
     @property
     def design(self) -> Design:

@@ -53,19 +53,22 @@ class Designs:
         )
 
     def worst(self, confidence: float) -> np.ndarray:
-        """Accuracy, latency and power, (n, 3), that each design keeps to with a probability of
-        `confidence`: the means where no intervals are known.
+        """Accuracy, latency, power and energy in mJ, (n, 4), that each design keeps to with a
+        probability of `confidence`: those of the means where no intervals are known.
 
         A 90 % interval is left on either side with a probability of 5 %. For other probabilities
         its ends move as the quantiles of a normal distribution do, of latency and power in
-        logarithms.
+        logarithms. What is not known of these two is taken as independent.
         """
+        energy = self.means[:, 1:].prod(axis=1)
         if self.low is None or self.high is None:
-            return self.means
+            return np.column_stack([self.means, energy])
         share = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf((1 + COVERAGE) / 2)
         lost = share * np.maximum(self.means[:, 0] - self.low[:, 0], 0.0)
-        more = np.maximum(self.high[:, 1:] / self.means[:, 1:], 1.0) ** share
-        return np.column_stack([self.means[:, 0] - lost, self.means[:, 1:] * more])
+        more = share * np.log(np.maximum(self.high[:, 1:] / self.means[:, 1:], 1.0))
+        hardware = self.means[:, 1:] * np.exp(more)
+        energy = energy * np.exp(np.sign(share) * np.hypot(*more.T))
+        return np.column_stack([self.means[:, 0] - lost, hardware, energy])
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,7 @@ def _holdable(
         for name, chip in chips.items()
     ]
     dsp, bram = (np.concatenate([getattr(n, kind) for n in needs]) for kind in ("dsp", "bram"))
-    excess = constraints.excess(np.zeros((len(dsp), 3)), dsp, bram)[:, 3:]
+    excess = constraints.excess(np.zeros((len(dsp), 4)), dsp, bram)[:, -2:]
     best = least(excess)
     need = {"max_dsp": float(dsp[best]), "max_bram": float(bram[best])}
     broken = [name for name, e in zip(need, excess[best], strict=True) if e > 0]

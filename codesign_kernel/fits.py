@@ -16,6 +16,7 @@ from .measure import rows
 from .meters import CLOSED_FORM, MARGINS, recorded
 from .predict import (
     COVERAGE,
+    FOLDS,
     RECORDED,
     SIMULATED,
     Predictors,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from .baselines import Other
 
 CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
+ENGINES = 3  # that are needed at least, to predict some from the others
+ANEW = ("MAPE, new engine", "coverage, new engine")
 
 
 def inputs(
@@ -50,7 +53,7 @@ def inputs(
     measured = [quantity] if _basis(frame) else []
     own = engines.clocks(study, device) if clocks is None else clocks
     X, names = hardware_features(layers, acc, study.devices[device], measured, clocks=own)
-    return X[quantity], names
+    return X[quantity], names[quantity]
 
 
 def margins(study: Study, frame: pd.DataFrame) -> Codes | None:
@@ -115,8 +118,9 @@ def fit(study: Study) -> pd.DataFrame:
 
     The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
     R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
-    the leave-one-out MAE of the Gaussian process. Rows that predictions chose, the number `chosen`,
-    are learnt from but not counted in these: near the front, they would be no fair sample.
+    the leave-one-out MAE of the Gaussian process; where engines were measured, also MAPE and
+    coverage on engines none of whose rows were learnt from. Rows that predictions chose, the number
+    `chosen`, are learnt from but not counted: near the front, they would be no fair sample.
     """
     from .baselines import PROCESS, compare  # scikit-learn takes a second to load
 
@@ -138,6 +142,10 @@ def fit(study: Study) -> pd.DataFrame:
         if isinstance(model, ImageSurrogate):
             other = _by_images(study, frame[drawn])
         report = compare(X[drawn], y[drawn], prior=prior, log=bool(device), other=other)
+        report[[*ANEW]] = np.nan
+        whose = frame["accelerator"].to_numpy()[drawn]
+        if device and _basis(frame) and len(set(whose)) >= ENGINES:
+            report[[*ANEW]] = _on_new_engines(X[drawn], y[drawn], whose)
         report.insert(0, "model", report.index)
         left_out = np.abs(model.leave_one_out()[0] - y)[drawn].mean()
         report["LOO MAE"] = np.where(report["model"] == PROCESS, left_out, np.nan)
@@ -150,6 +158,17 @@ def fit(study: Study) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     study.save_predictors(predictors, _records(table))
     return table
+
+
+def _on_new_engines(X: np.ndarray, y: np.ndarray, engines: np.ndarray) -> pd.DataFrame:
+    """Return MAPE and coverage (%) of each model on rows whose engine it has learnt nothing of."""
+    from sklearn.model_selection import GroupKFold
+
+    from .baselines import compare
+
+    folds = GroupKFold(min(FOLDS, len(set(engines)))).split(X, groups=engines)
+    table = compare(X, y, prior=0, log=True, splits=[*folds])
+    return table[["MAPE", "coverage"]].set_axis([*ANEW], axis=1)
 
 
 def _by_images(study: Study, frame: pd.DataFrame) -> "Other":

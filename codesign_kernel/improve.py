@@ -8,8 +8,8 @@ round are chosen one by one, and each is believed to turn out as predicted befor
 chosen, so that they do not crowd ("kriging believer": Ginsbourger et al., 2010, section 3.2).
 
 Accuracy belongs to the architecture: once measured, it is known on every engine. Engines that were
-placed and routed have a known clock: predictors are in no more doubt about one that no network ran
-on yet than about others.
+placed and routed have a known clock, so that latency is known as well on one that no network ran on
+yet. Of power, the process takes itself to be surer there than it is: `codesign fit` tells how much.
 """
 
 from collections.abc import Sequence
@@ -39,10 +39,12 @@ _ROWS = 256  # designs weighed at a time, to stay in the processor's cache
 @dataclass(frozen=True)
 class Box:
     """The box in which hypervolume is measured: between a front's best and worst accuracy, latency
-    and power, `low` and `high` (3,) each, the latter two by their logarithms."""
+    and power, `low` and `high` (3,) each, the latter two by their logarithms. What takes more
+    `energy` than so many mJ lies outside."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    energy: float = np.inf
 
     @classmethod
     def of(cls, figures: np.ndarray, bounds: Constraints = NONE) -> "Box":
@@ -56,7 +58,8 @@ class Box:
             *(np.inf if end is None else np.log(max(end, 1e-300)) for end in (slowest, most)),
         ]
         high = np.minimum(high + MARGIN * np.where(high > low, high - low, 1.0), ends)
-        return cls(tuple(map(float, low)), tuple(map(float, np.maximum(high, low + 1e-9))))
+        most_mj = np.inf if bounds.max_energy_mj is None else bounds.max_energy_mj
+        return cls(tuple(map(float, low)), tuple(map(float, np.maximum(high, low + 1e-9))), most_mj)
 
     @property
     def span(self) -> np.ndarray:
@@ -65,7 +68,9 @@ class Box:
 
     def points(self, figures: np.ndarray) -> np.ndarray:
         """Return figures (n, 3) as points to be minimised, (n, 3): 0 to 1 inside the box."""
-        return np.asarray((_goals(figures) - self.low) / self.span)
+        points = (_goals(figures) - self.low) / self.span
+        over = figures[:, 1:].prod(axis=1) / max(self.energy, 1e-300)
+        return np.asarray(np.where(over[:, None] > 1, np.maximum(points, over[:, None]), points))
 
     def hypervolume(self, figures: np.ndarray) -> float:
         """Return what figures (n, 3) dominate, in % of the box; more than 100 where they are better

@@ -27,6 +27,7 @@ KEPT = {
     "max_latency_ms": "a latency of {:g} ms",
     "max_power_w": "a power of {:g} W",
     "min_accuracy": "an accuracy of {:g} %",
+    "max_energy_mj": "an energy of {:g} mJ",
     "max_dsp": "{:g} DSP blocks",
     "max_bram": "{:g} block RAMs",
 }
@@ -34,24 +35,23 @@ KEPT = {
 
 @dataclass(frozen=True)
 class Cloud:
-    """The stored designs of one device; `values` are the five that bounds are on, see `columns`."""
+    """The stored designs of one device; `values` are what bounds are on."""
 
     designs: Designs
     device: Device
 
     @cached_property
     def values(self) -> pd.DataFrame:
-        """Accuracy (%), latency_ms and power_w that each design keeps to with a probability of
-        CONFIDENCE, and its dsp and bram."""
+        """Accuracy (%), latency_ms, power_w and energy_mj that each design keeps to with a
+        probability of CONFIDENCE, and its dsp and bram."""
         need = cost.resources(self.designs.accelerators, self.device)
-        accuracy, latency, power = self.designs.worst(CONFIDENCE).T
-        columns = {"accuracy": accuracy, "latency_ms": latency, "power_w": power}
-        return pd.DataFrame({**columns, "dsp": need.dsp, "bram": need.bram})
+        worst = pd.DataFrame(self.designs.worst(CONFIDENCE), columns=[*QUANTITIES, "energy_mj"])
+        return worst.assign(dsp=need.dsp, bram=need.bram)
 
     @cached_property
     def candidates(self) -> np.ndarray:
-        """Which designs are on the front in the predictions and all five values."""
-        columns = self.values.to_numpy() * [*SIGNS, 1, 1]
+        """Which designs are on the front in the predictions and all these values."""
+        columns = self.values.to_numpy() * [*SIGNS, 1, 1, 1]
         return np.flatnonzero(pareto.front(np.column_stack([self.designs.means * SIGNS, columns])))
 
     @cached_property
@@ -62,8 +62,8 @@ class Cloud:
         return np.concatenate([self.candidates, others])[:MAX_POINTS]
 
     def broken(self, constraints: Constraints) -> np.ndarray:
-        """By what fraction each design breaks each bound, (n, 5)."""
-        worst, dsp, bram = np.split(self.values.to_numpy(), [3, 4], axis=1)
+        """By what fraction each design breaks each bound, (n, 6)."""
+        worst, dsp, bram = np.split(self.values.to_numpy(), [4, 5], axis=1)
         return constraints.excess(worst, dsp[:, 0], bram[:, 0])
 
     def front(self, allowed: np.ndarray) -> np.ndarray:
@@ -86,11 +86,12 @@ class Cloud:
         those."""
         broken = self.broken(constraints)
         best = int(broken.sum(axis=1).argmin())
-        accuracy, latency, power, dsp, bram = self.values.iloc[best]
+        accuracy, latency, power, energy, dsp, bram = self.values.iloc[best]
         # Rounded to the side that lets the design in.
         values = {"max_latency_ms": np.ceil(latency * 1e4) / 1e4,
                   "max_power_w": np.ceil(power * 1e4) / 1e4,
                   "min_accuracy": np.floor(accuracy * 100) / 100,
+                  "max_energy_mj": np.ceil(energy * 1e4) / 1e4,
                   "max_dsp": dsp, "max_bram": bram}  # fmt: skip
         kept = [KEPT[name].format(values[name]) for name in np.array([*KEPT])[broken[best] > 0]]
         text = f"No stored design keeps to all limits. The nearest keeps to {' and '.join(kept)}."
@@ -115,11 +116,14 @@ def chart(cloud: Cloud, power_from: str) -> alt.LayerChart:
     Its params: a bound each, under the names of `Constraints`; `front`, see `Cloud.flags`;
     `chosen`, see `mark`. A point's datum has its number, `n`, in `Cloud.points`.
     """
-    worst = [f"{name}_worst" for name in QUANTITIES]
-    rows = cloud.values.iloc[cloud.points].rename(columns=dict(zip(QUANTITIES, worst, strict=True)))
+    bounded = (*QUANTITIES, "energy_mj")
+    rows = cloud.values.iloc[cloud.points].rename(
+        columns={name: f"{name}_worst" for name in bounded}
+    )
     rows = rows.assign(n=np.arange(len(cloud.points)))
-    rows[[*QUANTITIES]] = cloud.designs.means[cloud.points]
-    for name, digits in {"accuracy": 4, "latency_ms": 7, "power_w": 6}.items():
+    means = cloud.designs.means[cloud.points]
+    rows[[*bounded]] = np.column_stack([means, means[:, 1] * means[:, 2]])
+    for name, digits in {"accuracy": 4, "latency_ms": 7, "power_w": 6, "energy_mj": 7}.items():
         rows[[name, f"{name}_worst"]] = rows[[name, f"{name}_worst"]].round(digits)
     x = alt.X("latency_ms:Q", title=f"{TITLES['latency_ms']}, predicted",
               scale=_padded(rows["latency_ms"], log=True))  # fmt: skip
@@ -137,7 +141,8 @@ def chart(cloud: Cloud, power_from: str) -> alt.LayerChart:
         alt.Chart(rows.iloc[::-1])  # what is drawn last is on top: the candidates
         .transform_filter(
             "datum.latency_ms_worst <= max_latency_ms && datum.power_w_worst <= max_power_w && "
-            "datum.accuracy_worst >= min_accuracy && datum.dsp <= max_dsp && datum.bram <= max_bram"
+            "datum.accuracy_worst >= min_accuracy && datum.energy_mj_worst <= max_energy_mj && "
+            "datum.dsp <= max_dsp && datum.bram <= max_bram"
         )
         .mark_point(filled=True, shape="circle", strokeWidth=0.8)
         .encode(
@@ -147,7 +152,7 @@ def chart(cloud: Cloud, power_from: str) -> alt.LayerChart:
             size=alt.condition(on_front, alt.value(70), alt.value(14)),
             opacity=alt.condition(on_front, alt.value(1.0), alt.value(0.35)),
             stroke=alt.condition(on_front, alt.value("#222222"), alt.value("transparent")),
-            tooltip=[*map(tip, QUANTITIES), *blocks],
+            tooltip=[*map(tip, bounded), *blocks],
         )
     )  # fmt: skip
     one = alt.Chart(alt.InlineData(values=[{}]))

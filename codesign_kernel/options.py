@@ -28,6 +28,7 @@ DevicesOption = Annotated[list[str] | None, typer.Option(help="All of the study'
 LatencyOption = Annotated[float | None, typer.Option(help="ms of one image.")]
 PowerOption = Annotated[float | None, typer.Option(help="W, mean while computing.")]
 AccuracyOption = Annotated[float | None, typer.Option(help="% on validation images.")]
+EnergyOption = Annotated[float | None, typer.Option(help="mJ of one image.")]
 DspOption = Annotated[float | None, typer.Option(help="DSP blocks.")]
 BramOption = Annotated[float | None, typer.Option(help="Block RAMs.")]
 ConfidenceOption = Annotated[
@@ -46,7 +47,7 @@ def begun_anew() -> Iterator[None]:
 
 
 Limit = float | None
-Bounds = tuple[Limit, Limit, Limit, Limit, Limit]  # in the order of `Constraints`
+Bounds = tuple[Limit, Limit, Limit, Limit, Limit, Limit]  # in the order of `Constraints`
 
 
 def searched(

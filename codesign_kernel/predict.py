@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # scikit-learn takes 85 MB and 1.2 s: who only reads predicti
 
 COVERAGE = 0.9
 FOLDS = 5  # to choose between surrogates
+BUFFERS = ("weight_kib", "feature_kib")
 SIMULATED, RECORDED = "simulated", "recorded"
 _ENGINE = Accelerator(8, 8, 1, 16, 16)  # to predict something with
 
@@ -70,15 +71,16 @@ def hardware_features(
     layers: Layers, acc: Accelerators, device: Device, measured: Collection[str],
     which: np.ndarray | slice = slice(None), busy: np.ndarray | None = None,
     clocks: Mapping[str, float] | None = None,
-) -> tuple[dict[str, np.ndarray], list[str]]:  # fmt: skip
-    """Return what latency and power are predicted from, (n, f) each, and the names of the columns.
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:  # fmt: skip
+    """Return what latency and power are predicted from, (n, f) each, and their columns' names.
 
     Accelerator i of `acc` runs network `which[i]` of the layers, fields (networks, layers), the
     multipliers being `busy`, (n,) cycles, if that is known. Column 0 is the analytic prior, in the
     quantity's unit: of the `measured` ones the closed form, at the clock that the engine reached if
     that is known (see `routed.clocks`), of the others a roofline. Then the accelerator, and base-2
     logarithms of totals of the network: MACs, weights, feature maps, and what the ends of lanes
-    waste when filters, channels or pixels do not fill them.
+    waste when filters, channels or pixels do not fill them. Of power that is measured the buffers
+    are left out: the closed form has their blocks, and a handful of engines tells no more of them.
     """
     priors: dict[str, np.ndarray] = {}
     if measured:
@@ -99,7 +101,14 @@ def hardware_features(
     waste = np.log2(busy * acc.pf * acc.pc * acc.pv / macs[which])
     rest = np.column_stack([columns, sizes[which], waste, depth[which]])
     names = ["prior", *names, "log2_macs", "log2_weights", "log2_maps", "log2_waste", "layers"]
-    return {name: np.column_stack([prior, rest]) for name, prior in priors.items()}, names
+    X = {name: np.column_stack([prior, rest]) for name, prior in priors.items()}
+    kept = {name: np.full(len(names), True) for name in X}
+    if "power_w" in measured:
+        kept["power_w"] = ~np.isin(names, BUFFERS)
+    return (
+        {name: X[name][:, columns] for name, columns in kept.items()},
+        {name: [*np.array(names)[columns]] for name, columns in kept.items()},
+    )
 
 
 @dataclass
@@ -172,7 +181,9 @@ class Predictors:
         names = accuracy_features(self.space, genome)[1]
         for device in self.devices.values():
             layers = layers_of(self.space, genome)
-            names = names + hardware_features(layers, engine, device, ())[1]
+            measured = {q for q in QUANTITIES[1:] if (q, device.name) in self.basis}
+            for more in hardware_features(layers, engine, device, measured)[1].values():
+                names = names + more
         return names
 
     def accuracy_inputs(self, genomes: Genomes, layers: Layers | None = None) -> np.ndarray:

@@ -26,6 +26,7 @@ from .options import (
     ConfidenceOption,
     DevicesOption,
     DspOption,
+    EnergyOption,
     GenerationsOption,
     LatencyOption,
     PowerOption,
@@ -69,6 +70,7 @@ def propose(
     max_latency_ms: LatencyOption = None,
     max_power_w: PowerOption = None,
     min_accuracy: AccuracyOption = None,
+    max_energy_mj: EnergyOption = None,
     max_dsp: DspOption = None,
     max_bram: BramOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
@@ -77,7 +79,7 @@ def propose(
 ) -> None:
     """Say which designs to measure next on hardware of your own: those by which the front is
     expected to grow most. Fill in what you measured, then `codesign record` the file."""
-    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
+    bounds = max_latency_ms, max_power_w, min_accuracy, max_energy_mj, max_dsp, max_bram
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--designs", designs, 1, MOST)
     with begun_anew():

@@ -22,6 +22,7 @@ from .options import (
     DevicesOption,
     DownloadOption,
     DspOption,
+    EnergyOption,
     FolderOption,
     GenerationsOption,
     LatencyOption,
@@ -73,6 +74,7 @@ def improve(
     max_latency_ms: LatencyOption = None,
     max_power_w: PowerOption = None,
     min_accuracy: AccuracyOption = None,
+    max_energy_mj: EnergyOption = None,
     max_dsp: DspOption = None,
     max_bram: BramOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
@@ -90,7 +92,7 @@ def improve(
     architecture and its hardware figures, if they are not known. With --every-engine it counts
     networks. Killed, the same command goes on; with a larger budget it measures as many more.
     """
-    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
+    bounds = max_latency_ms, max_power_w, min_accuracy, max_energy_mj, max_dsp, max_bram
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--budget", budget, 1, MOST)
     integer("--rounds", rounds, 1, MOST)

@@ -143,7 +143,7 @@ class Study:
             need = cost.resources(designs.accelerators, self.devices[designs.device])
             goals = designs.means * SIGNS
             wider = [goals, np.column_stack([goals, need.dsp, need.bram])]
-            wider.append(np.column_stack([wider[-1], bad * SIGNS]))
+            wider.append(np.column_stack([wider[-1], bad * [*SIGNS, 1]]))
             best = [np.flatnonzero(front(points)) for points in wider]
             rest = np.random.default_rng(seed).permutation(len(designs))
             _, first = np.unique(np.concatenate([*best, rest]), return_index=True)

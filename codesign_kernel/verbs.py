@@ -27,6 +27,7 @@ from .options import (
     ConfidenceOption,
     DevicesOption,
     DspOption,
+    EnergyOption,
     GenerationsOption,
     JsonOption,
     LatencyOption,
@@ -186,7 +187,8 @@ def fit_text(table: pd.DataFrame) -> str:
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     return (
         f"{text}\nErrors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
-        "process's leave-one-out error. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
+        "process's leave-one-out error; 'new engine': of rows whose engine "
+        "was not learnt from. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
         "coverage of the 90 % interval in %; MAE and width in the quantity's unit."
         f"{more if picked else ''}"
     )
@@ -202,6 +204,7 @@ def explore_command(
     max_latency_ms: LatencyOption = None,
     max_power_w: PowerOption = None,
     min_accuracy: AccuracyOption = None,
+    max_energy_mj: EnergyOption = None,
     max_dsp: DspOption = None,
     max_bram: BramOption = None,
     confidence: ConfidenceOption = CONFIDENCE,
@@ -216,7 +219,7 @@ def explore_command(
     as_json: JsonOption = False,
 ) -> None:
     """Phase 3: search for the Pareto set on predictions, under constraints."""
-    bounds = max_latency_ms, max_power_w, min_accuracy, max_dsp, max_bram
+    bounds = max_latency_ms, max_power_w, min_accuracy, max_energy_mj, max_dsp, max_bram
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     predictors, basis = opened.predictors(), rests_on(opened, names)
     grids = {name: engines.built(opened, name) for name in names if routed_only}

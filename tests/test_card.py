@@ -16,7 +16,7 @@ ROW = pd.Series({"accuracy": 91.5, "accuracy_low": 90.5, "accuracy_high": 92.5,
                  "power_w": 0.4, "power_w_low": 0.3, "power_w_high": 0.5,
                  "energy_mj": 0.1, "energy_mj_low": 0.05, "energy_mj_high": 0.2})  # fmt: skip
 FASHION = open_study(Path(__file__).parents[1] / "data" / "studies" / "fashion")
-WORST = pd.Series({"accuracy": 90.7, "latency_ms": 0.29, "power_w": 0.48})
+WORST = pd.Series({"accuracy": 90.7, "latency_ms": 0.29, "power_w": 0.48, "energy_mj": 0.13})
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_figures_have_units_and_sources(
                      "Latency 0.2500 ms 0.2000 to 0.3000 ms predicted from measured designs",
                      "Power 0.400 W 0.300 to 0.500 W predicted from modelled designs; no board",
                      "accuracy of at least 90.70 %; latency of at most 0.2900 ms; power of at most "
-                     "0.480 W: each with a probability of 90 %",
+                     "0.480 W; energy of at most 0.1300 mJ: each with a probability of 90 %",
                      "8 filters × 8 channels × 1 pixel a cycle", f"{clock}, {source}",
                      "stage 1: 8 filters, kernels 3; stage 2: 24 filters, kernels 5, 3",
                      chip.label, str(design)):  # fmt: skip

@@ -217,6 +217,14 @@ def test_number_field_filters_and_keeps_to_its_range(page: Page, study: Study) -
 
 
 @pytest.mark.browser
+def test_energy_can_be_limited(page: Page, study: Study) -> None:
+    designs = first(study)
+    middle = float(f"{np.median(designs.worst(0.9)[:, 3]):.4f}")
+    ask(page, "Energy, at most", middle)
+    assert numbers(page) == keep(designs, 3, middle)
+
+
+@pytest.mark.browser
 def test_limits_on_resources_count_the_front_they_leave(page: Page, study: Study) -> None:
     designs = first(study)
     need = cost.resources(designs.accelerators, study.device(designs.device))
@@ -333,8 +341,10 @@ def test_page_says_what_a_design_keeps_to(page: Page, study: Study) -> None:
     table = study.predict([design]).iloc[0]
     at = np.abs(designs.means[:, 1] - table.latency_ms).argmin()
     worst = designs.worst(0.9)[at]
-    for kept in (f"accuracy of at least {worst[0]:.2f} %", f"latency of at most {worst[1]:.4f} ms",
-                 f"power of at most {worst[2]:.3f} W"):  # fmt: skip
+    for kept in (
+        f"accuracy of at least {worst[0]:.2f} %", f"latency of at most {worst[1]:.4f} ms",
+        f"power of at most {worst[2]:.3f} W", f"energy of at most {worst[3]:.4f} mJ",
+    ):  # fmt: skip
         expect(page.get_by_text(kept)).to_be_visible()
     expect(page.get_by_text("cleared: limit")).to_have_count(0)
 
@@ -343,8 +353,8 @@ def test_page_says_what_a_design_keeps_to(page: Page, study: Study) -> None:
 def test_everything_that_is_operated_has_a_name(page: Page) -> None:
     lines = page.locator(".codesign-page").aria_snapshot().splitlines()
     operated = [line for line in lines if re.match(r"\s*- (slider|textbox|combobox|button)", line)]
-    assert len([line for line in operated if "slider" in line]) == 5
-    assert len(operated) == 5 + 5 + 1 + 5
+    assert len([line for line in operated if "slider" in line]) == 6
+    assert len(operated) == 6 + 6 + 1 + 5
     assert [line for line in operated if not re.search(r'- \w+ "[^"]{3,}"', line)] == []
     assert len(set(operated)) == len(operated)
 

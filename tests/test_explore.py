@@ -33,6 +33,7 @@ BOUNDS = {
     "max_latency_ms": "latency_ms",
     "max_power_w": "power_w",
     "min_accuracy": "accuracy",
+    "max_energy_mj": "energy_mj",
     "max_dsp": "dsp",
     "max_bram": "bram",
 }
@@ -43,6 +44,7 @@ CASES: list[dict[str, Any]] = [
     {"max_latency_ms": 0.1},
     {"max_power_w": 0.2},
     {"min_accuracy": 88.0},
+    {"max_energy_mj": 0.02},
     {"max_dsp": 17},
     {"max_bram": 12},
     {"max_latency_ms": 0.3, "max_power_w": 0.2, "min_accuracy": 85, "max_dsp": 18, "max_bram": 20},
@@ -100,6 +102,7 @@ def keeps(designs: Designs, **bounds: float) -> np.ndarray:
         (latency <= bounds.get("max_latency_ms", math.inf))
         & (power <= bounds.get("max_power_w", math.inf))
         & (accuracy >= bounds.get("min_accuracy", -math.inf))
+        & (latency * power <= bounds.get("max_energy_mj", math.inf))
         & (used.dsp <= bounds.get("max_dsp", math.inf))
         & (used.bram <= bounds.get("max_bram", math.inf))
     )
@@ -267,6 +270,7 @@ OUT_OF_REACH: list[dict[str, Any]] = [
     {"max_dsp": 3},
     {"max_dsp": 0},
     {"max_bram": 1.5},
+    {"max_energy_mj": 1e-6},
     {"max_latency_ms": 1e-6, "max_power_w": 0.01},
     {"max_dsp": 3, "max_bram": 2},
     {"max_dsp": 3, "min_accuracy": 99.9},
@@ -343,7 +347,7 @@ def test_bounds_hold_with_the_probability_that_is_asked(
     plain = search(predictors, **bounds)
     assert len(front) > 3
     assert front["latency_ms"].max() < plain.front["latency_ms"].max()
-    allowed = (found.designs[0].worst(confidence) * SIGNS <= [-80.0, 0.2, 0.4]).all(axis=1)
+    allowed = (found.designs[0].worst(confidence)[:, :3] * SIGNS <= [-80.0, 0.2, 0.4]).all(axis=1)
     assert found.feasible == allowed.sum()
 
 
@@ -353,11 +357,16 @@ def test_what_a_design_keeps_to_moves_from_the_mean_to_the_interval() -> None:
     means = np.array([[80.0, 1.0, 2.0], [90.0, 4.0, 1.0]])
     ends = np.array([[78.0, 0.5, 1.0], [88.0, 3.0, 0.9]]), np.array([[81, 2, 4], [93, 5, 2]])
     designs = Designs(SMALL, genomes, acc, means, *ends)
-    np.testing.assert_allclose(designs.worst(0.5), means)
-    np.testing.assert_allclose(designs.worst(0.95), [[78, 2, 4], [88, 5, 2]])
+    energies = means[:, 1] * means[:, 2]
+    np.testing.assert_allclose(designs.worst(0.5), np.column_stack([means, energies]))
+    # Twice the latency, and twice the power, both of them independently: 2 ** sqrt(2) the energy.
+    worst = [[78, 2, 4, 2 * 2 ** np.sqrt(2)], [88, 5, 2, 4 * np.exp(np.hypot(*np.log([1.25, 2])))]]
+    np.testing.assert_allclose(designs.worst(0.95), worst)
     beyond = norm.ppf(0.99) / norm.ppf(0.95)
-    np.testing.assert_allclose(designs.worst(0.99)[0], [80 - 2 * beyond, 2**beyond, 2 * 2**beyond])
-    np.testing.assert_array_equal(replace(designs, low=None, high=None).worst(0.99), means)
+    expected = [80 - 2 * beyond, 2**beyond, 2 * 2**beyond, 2 * 2 ** (np.sqrt(2) * beyond)]
+    np.testing.assert_allclose(designs.worst(0.99)[0], expected)
+    unknown = replace(designs, low=None, high=None).worst(0.99)
+    np.testing.assert_array_equal(unknown, np.column_stack([means, energies]))
 
 
 @pytest.mark.parametrize("kind", ["dsp", "bram"])
@@ -438,7 +447,7 @@ FIGURES = st.floats(0.01, 1000)
 
 
 @given(
-    means=arrays(np.float64, (6, 3), elements=FIGURES),
+    means=arrays(np.float64, (6, 4), elements=FIGURES),
     used=arrays(np.int64, (6, 2), elements=st.integers(1, 300)),
     bounds=st.fixed_dictionaries({}, optional={n: st.floats(0, 100) for n in BOUNDS}),
 )
@@ -448,7 +457,7 @@ def test_excess_is_the_fraction_beyond_each_bound(
     found = Constraints(**bounds).excess(means, used[:, 0], used[:, 1])
     columns = {
         "accuracy": means[:, 0], "latency_ms": means[:, 1], "power_w": means[:, 2],
-        "dsp": used[:, 0], "bram": used[:, 1],
+        "energy_mj": means[:, 3], "dsp": used[:, 0], "bram": used[:, 1],
     }  # fmt: skip
     for i, (name, column) in enumerate(BOUNDS.items()):
         for row, value in zip(found, columns[column], strict=True):

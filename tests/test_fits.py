@@ -116,6 +116,19 @@ def test_what_was_verified_is_learnt_from_and_not_counted(
         assert row["chosen"] == len({key for key in found if (key[2] == device)})
 
 
+def test_predictions_are_tested_on_engines_that_were_not_learnt_from() -> None:
+    rng = np.random.default_rng(0)
+    engines = np.repeat([f"engine {i}" for i in range(6)], 10)
+    prior, size = rng.uniform(1, 2, 60), np.repeat(rng.normal(0, 1, 6), 10)
+    # What an engine adds to the prior follows from nothing that is known of it.
+    y = prior * np.repeat(np.exp(rng.normal(0, 0.2, 6)), 10) * np.exp(rng.normal(0, 0.001, 60))
+    X = np.column_stack([prior, size, rng.normal(0, 1, 60)])
+    found = fits._on_new_engines(X, y, engines).loc[baselines.PROCESS]
+    same = baselines.compare(X, y, prior=0, log=True).loc[baselines.PROCESS]
+    assert found[fits.ANEW[0]] > 5 * same["MAPE"]
+    assert found[fits.ANEW[1]] < same["coverage"]
+
+
 def test_what_tells_more_is_taken() -> None:
     space, rng = tiny.SPACE, np.random.default_rng(0)
     genomes = space.sample(40, rng)

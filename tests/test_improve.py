@@ -155,6 +155,15 @@ def test_the_box_ends_at_the_bounds() -> None:
     assert (single.span > 0).all()
 
 
+def test_what_takes_more_energy_than_the_bound_lies_outside_the_box() -> None:
+    figures = np.array([[90.0, 1.0, 0.5], [80.0, 0.1, 0.4]])
+    free, box = Box.of(figures), Box.of(figures, Constraints(max_energy_mj=0.45))
+    assert (free.low, free.high) == (box.low, box.high)
+    assert (box.points(figures[:1]) >= 1).all()  # 0.5 mJ
+    np.testing.assert_array_equal(box.points(figures[1:]), free.points(figures[1:]))
+    assert box.hypervolume(figures) == pytest.approx(free.hypervolume(figures[1:]))
+
+
 # Choosing
 
 

@@ -36,24 +36,24 @@ def make(n: int, seed: int, name: str = "ecp5-85f") -> live.Cloud:
 def cloud() -> live.Cloud:
     """Designs of one device; the picture has room for no more points than the candidates."""
     made = make(400, 0)
-    all_eight = np.column_stack([made.designs.means * SIGNS, made.values * [*SIGNS, 1, 1]])
-    candidates = np.unique(all_eight[~dominated(all_eight)], axis=0)
+    everything = np.column_stack([made.designs.means * SIGNS, made.values * [*SIGNS, 1, 1, 1]])
+    candidates = np.unique(everything[~dominated(everything)], axis=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(live, "MAX_POINTS", len(candidates))
-        np.testing.assert_array_equal(np.unique(all_eight[made.points], axis=0), candidates)
+        np.testing.assert_array_equal(np.unique(everything[made.points], axis=0), candidates)
         assert len(made.points) < len(made.designs) * 0.7
     return made
 
 
 @st.composite
 def limits(draw: st.DrawFn) -> list[float | None]:
-    """Quantiles of the five limits, or None where nothing is asked."""
-    return [draw(st.none() | st.floats(0.05, 0.95)) for _ in range(5)]
+    """Quantiles of the six limits, or None where nothing is asked."""
+    return [draw(st.none() | st.floats(0.05, 0.95)) for _ in range(6)]
 
 
 def constraints(cloud: live.Cloud, quantiles: list[float | None]) -> Constraints:
-    """Limits at these quantiles of latency, power, accuracy, DSP and block RAM."""
-    names = ("latency_ms", "power_w", "accuracy", "dsp", "bram")
+    """Limits at these quantiles of latency, power, accuracy, energy, DSP and block RAM."""
+    names = ("latency_ms", "power_w", "accuracy", "energy_mj", "dsp", "bram")
     bounds = (
         None if q is None else float(cloud.values[name].quantile(q))
         for name, q in zip(names, quantiles, strict=True)
@@ -66,7 +66,8 @@ def allowed(cloud: live.Cloud, asked: Constraints) -> np.ndarray:
     rows = cloud.values
     inside = np.ones(len(rows), dtype=bool)
     for name, bound in (("latency_ms", asked.max_latency_ms), ("power_w", asked.max_power_w),
-                        ("dsp", asked.max_dsp), ("bram", asked.max_bram)):  # fmt: skip
+                        ("energy_mj", asked.max_energy_mj), ("dsp", asked.max_dsp),
+                        ("bram", asked.max_bram)):  # fmt: skip
         inside &= True if bound is None else (rows[name] <= bound).to_numpy()
     least = asked.min_accuracy
     return inside & (True if least is None else (rows["accuracy"] >= least).to_numpy())
@@ -116,6 +117,7 @@ def test_what_the_nearest_design_needs_lets_a_design_in(
         (r"a latency of (\S+) ms", "max_latency_ms"),
         (r"a power of (\S+) W", "max_power_w"),
         (r"an accuracy of (\S+) %", "min_accuracy"),
+        (r"an energy of (\S+) mJ", "max_energy_mj"),
         (r"(\S+) DSP blocks", "max_dsp"),
         (r"(\S+) block RAMs", "max_bram"),
     ):
@@ -128,7 +130,7 @@ def test_what_the_nearest_design_needs_lets_a_design_in(
 
 @pytest.mark.parametrize(
     "asked",
-    [Constraints(), Constraints(max_dsp=34), Constraints(0.2, 0.42, 80.0, 66, 60)],
+    [Constraints(), Constraints(max_dsp=34), Constraints(0.2, 0.42, 80.0, 0.05, 66, 60)],
     ids=["free", "dsp", "all"],
 )
 def test_browser_draws_what_python_counts(asked: Constraints) -> None:
