@@ -90,31 +90,29 @@ def test_layers_and_networks_with_an_ideal_memory(measured: pd.DataFrame) -> Non
 
 def test_layers_that_the_closed_form_was_not_made_on() -> None:
     table = pd.read_csv(DATA / "unseen_cycles.csv")
+    keys = ["memory", "kind", "accelerator", "port_bits", "network"]
+    models = {"ideal": IDEAL, "default": MemoryModel()}
     parts = []
-    for key, rows in table.groupby(["kind", "accelerator", "port_bits", "network"], sort=False):
-        found = closed(rows, key[1], Port.of_memory(key[2], IDEAL))
+    for key, rows in table.groupby(keys, sort=False):
+        found = closed(rows, key[2], Port.of_memory(key[3], models[key[0]]))
         parts.append(rows.assign(now=found.total[0]))
     table = pd.concat(parts)
     # If not, benchmarks/unseen.py is to be run again.
     assert (table["now"] - table["closed_form"]).abs().max() < 0.1
     error = (table["now"] / table["cycles"] - 1).abs()
-    subnet = error[table["kind"] == "subnet"]
-    chance = error[table["kind"] == "random"]
-    published = error[table["kind"] == "published"]
-    assert len(published) >= 150
-    assert published.median() < 0.001
-    assert published.quantile(0.98) < 0.03
-    assert (published > 0.05).sum() <= 1
-    assert published.max() < 0.08
-    assert len(subnet) >= 1000
-    assert subnet.median() < 0.001
-    assert subnet.quantile(0.98) < 0.03
-    assert (subnet > 0.05).sum() <= 4
-    assert subnet.max() < 0.08
-    assert len(chance) >= 400
-    assert chance.median() < 0.001
-    assert (chance > 0.05).mean() < 0.03
-    assert chance.max() < 0.17
+    for memory, kind, least, median, most, share in (
+        ("ideal", "published", 150, 0.001, 0.08, 0.01),
+        ("ideal", "subnet", 1000, 0.001, 0.08, 0.005),
+        ("ideal", "random", 400, 0.001, 0.3, 0.03),
+        ("default", "published", 150, 0.005, 0.12, 0.07),
+        ("default", "subnet", 1000, 0.005, 0.16, 0.06),
+        ("default", "random", 400, 0.006, 0.37, 0.08),
+    ):
+        some = error[(table["memory"] == memory) & (table["kind"] == kind)]
+        assert len(some) >= least
+        assert some.median() < median
+        assert some.max() < most
+        assert (some > 0.05).mean() < share
 
 
 def test_networks_with_other_memories(measured: pd.DataFrame) -> None:

