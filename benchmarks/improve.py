@@ -19,8 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from method import Pair, Scale, Unseen, fitted, known_of, pairs_of, places_of, stamp
+from method import Scale, Unseen, stamp
 from tqdm.auto import tqdm
+from ways import Pair, fitted, known_of, pairs_of, places_of
 
 from codesign_kernel import explore
 from codesign_kernel.accelerator import Accelerators
@@ -156,8 +157,8 @@ def main() -> None:
     print("# `codesign improve` and the truth\n")
     print(
         f"Space {truth.space.name}: {len(truth.genomes):,} architectures on {count} engines for "
-        f"the {truth.device.label},\n{designs:,} designs, all measured (power: modelled on "
-        f"measured activity); {len(scale.front):,} of them are the true front of\naccuracy on "
+        f"the {truth.device.label},\n{designs:,} designs: accuracy, latency and clock measured, "
+        f"power modelled; {len(scale.front):,} of them are the true front of\naccuracy on "
         f"validation images, latency and power. All ways start from the same {START} designs, as\n"
         f"`codesign profile` draws them, on {len(some)} engines, and measure {BUDGET} more: "
         "`random` as `profile` draws\nthem, on all engines; `predicted front, spread` the least "

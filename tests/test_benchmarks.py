@@ -14,9 +14,10 @@ from codesign_kernel.accelerator import load_device
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.predict import Predictors
 from codesign_kernel.space import Architecture, SearchSpace, Stage, load_space
-from codesign_kernel.truth import Truth
+from codesign_kernel.truth import Truth, load
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+DATA = BENCHMARKS.parent / "data"
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +165,7 @@ def test_hours_are_means_times_counts() -> None:
     )
 
 
-# method.py
+# ways.py, others.py and method.py
 
 
 def few() -> Truth:
@@ -179,14 +180,14 @@ def few() -> Truth:
 
 
 def test_designs_of_the_truth_are_those_of_the_store() -> None:
-    method, truth = import_module("method"), few()
+    ways, truth = import_module("ways"), few()
     pairs = np.array([[1, 2], [0, 3]])
-    keys = [method.key_of(truth, pair) for pair in pairs]
+    keys = [ways.key_of(truth, pair) for pair in pairs]
     assert keys[0] == (
         str(truth.space.decode(truth.genomes[2])), str(truth.engines[1]), "ecp5-45f",
     )  # fmt: skip
-    np.testing.assert_array_equal(method.pairs_of(truth, keys), pairs)
-    assert method.known_of(truth, pairs).figures().tolist() == [[92, 3, 0.5], [93, 7, 0.5]]
+    np.testing.assert_array_equal(ways.pairs_of(truth, keys), pairs)
+    assert ways.known_of(truth, pairs).figures().tolist() == [[92, 3, 0.5], [93, 7, 0.5]]
 
 
 def test_rows_of_another_truth_are_told_apart() -> None:
@@ -205,6 +206,63 @@ def test_designs_are_chosen_by_validation_and_judged_by_test_images() -> None:
     assert unseen.share(unseen.everything) < 100  # the best by validation are not the best by test
     same = method.Unseen(replace(truth, test=truth.validation))
     assert same.share(same.everything) == pytest.approx(100)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Truth:
+    return load(DATA / "truth" / "digits", load_space("digits"))
+
+
+@pytest.mark.parametrize("name", ["random_search", "two_step", "controller"])
+def test_other_ways_measure_as_many_networks_as_they_may(digits: Truth, name: str) -> None:
+    way = getattr(import_module("others"), name)
+    for budget in (24, 60):
+        found = way(digits, np.random.default_rng(0), budget)
+        assert len(np.unique(found.measured)) == len(found.measured) == budget
+        assert len(found.proposed) == 0
+
+
+def test_candidates_can_run_and_are_of_new_networks(digits: Truth) -> None:
+    others, ways = import_module("others"), import_module("ways")
+    known = ways.random_pairs(digits, 20, np.random.default_rng(0))
+    pool = others.candidates(digits, known, np.random.default_rng(1))
+    assert np.isfinite(digits.latency_ms[tuple(pool.T)]).all()
+    assert len(np.unique(pool[:, 1])) == len(pool) > others.POOL
+    assert not np.isin(pool[:, 1], known[:, 1]).any()
+
+
+def test_accuracies_alone_ask_for_no_image(digits: Truth, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways, some = import_module("ways"), np.arange(0, len(digits.genomes), 600)
+    monkeypatch.delattr(ways, "codes_of")
+    model = ways.accuracy_model(digits, some, images=False)
+    assert type(model).__name__ == "Surrogate"
+
+
+def test_designs_of_all_engines_count_for_every_network_that_was_measured() -> None:
+    method, truth = import_module("method"), few()
+    truth = replace(truth, power_w=truth.power_w * [[1.0], [2.0]])
+    found = method.scores(
+        truth, np.array([0, 3]), method.Scale(truth.front()), method.Unseen(truth)
+    )
+    assert (found["networks"], found["front"]) == (2, 3)  # the second engine cannot run network 3
+    assert 0 < found["share"] < 100
+
+
+def test_tables_tell_what_was_measured_from_what_was_proposed() -> None:
+    method = import_module("method")
+    rows = [(method.OURS[-1], method.SEARCH, 0, 100, 90.0, 60.0),
+            (method.OURS[-1], method.FRONT, 0, 280, 99.0, 90.0),
+            ("controller", method.SEARCH, 0, 100, 95, 81),
+            ("controller", method.SEARCH, 1, 100, 85, 72)]  # fmt: skip
+    columns = ["way", "scored", "seed", "networks", "share", "test"]
+    table = pd.DataFrame(rows, columns=columns).assign(front=7, distance_median=0, distance_worst=0)
+    within, after, parts = (method.grouped(table, group) for group in method.GROUPS)
+    assert within["way"].tolist() == [method.OURS[-1], "controller", "controller"]
+    assert "| controller | 2 | 100 | 90.0 % | 85.0 % | 85.0 % | 80.0 % | 76.5 % |" in (
+        method.report(within, 90.0)
+    )
+    assert after["networks"].tolist() == [280]
+    assert f"{method.OURS[-1]}; {method.FRONT} | 1 | 280 |" in method.report(parts, 90.0)
 
 
 # improve.py

@@ -96,7 +96,8 @@ def compared() -> pd.DataFrame:
     rows = [("resnet", 90.0, 2.0, 1.0), ("inception", 92.0, 1.0, 1.0), ("found", 89.0, 0.5, 0.2),
             ("found", 91.0, 1.0, 0.4), ("found", 91.5, 3.0, 2.0)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["kind", "accuracy", "latency_ms", "energy_mj"])
-    return table.assign(size="-", lowest=table["accuracy"] - 0.1, highest=table["accuracy"] + 0.1)
+    ends = {"lowest": table["accuracy"] - 0.1, "highest": table["accuracy"] + 0.1}
+    return table.assign(size="-", validation=table["accuracy"] + 1, **ends)
 
 
 def test_ratios_by_hand(compared: pd.DataFrame) -> None:
@@ -107,12 +108,21 @@ def test_ratios_by_hand(compared: pd.DataFrame) -> None:
     assert resnet["spread"] == pytest.approx(0.2)
 
 
+def test_networks_are_picked_on_validation_images(compared: pd.DataFrame) -> None:
+    luckiest = compared.assign(validation=[91, 93, 92.5, 92, 90])
+    resnet, inception = compare.ratios(luckiest).to_dict("records")
+    assert resnet["points"] == -1.0  # the network of 0.5 ms, though another has 91 % on test images
+    assert (resnet["speed"], resnet["energy"]) == (4.0, 5.0)
+    assert inception["points"] == -3.0
+
+
 def test_a_latency_that_another_memory_would_move_as_far_is_no_difference(
     compared: pd.DataFrame,
 ) -> None:
     for slower, points in ((1.001, 1.0), (1.049, 1.0), (1.06, -1.0)):  # beyond, only 89 % is left
         late = compared.assign(latency_ms=[1.0, 9.0, 0.5, slower, 3.0])
         assert compare.ratios(late)["points"][0] == points
+        assert compare.ratios(late, 0.0)["points"][0] == -1.0
     table = pd.read_csv(DATA / "network_cycles.csv")
     cycles = table[table["space"] == "fashion"].pivot_table(
         index=["accelerator", "architecture"], columns="memory", values="cycles"
@@ -154,6 +164,7 @@ def test_designs_take_the_faster_way_of_the_engine_asked_for() -> None:
          [(0, 20, 90.0), (1, 20, 91.0), (0, 40, 99.0)]] + [("w8k3", "-", 0, 20, 88.0)],
         columns=["network", "size", "seed", "epochs", "test"],
     )  # fmt: skip
+    trained["validation"] = trained["test"] + 1
     ways = [
         ("mobilenet", "small", "layer by layer", 9.0, "a"),
         ("mobilenet", "small", "layer by layer, depthwise in blocks", 2.0, "a"),
@@ -165,10 +176,11 @@ def test_designs_take_the_faster_way_of_the_engine_asked_for() -> None:
     hardware = pd.DataFrame(ways, columns=names).assign(device="d")
     found = compare.designs(trained, hardware, "a", "d").set_index("kind")
     assert found["latency_ms"].to_dict() == {"found": 0.2, "mobilenet": 2.0}
-    assert found.loc["mobilenet", ["accuracy", "lowest", "highest"]].tolist() == [90.5, 90.0, 91.0]
+    accuracies = found.loc["mobilenet", ["accuracy", "lowest", "highest", "validation"]]
+    assert accuracies.tolist() == [90.5, 90.0, 91.0, 91.5]
     with pytest.raises(InputError, match=r"a on e, but the table has only: a on d, b on d\.$"):
         compare.designs(trained, hardware, "a", "e")
-    twice = compare.convergence(trained.assign(validation=trained["test"]))
+    twice = compare.convergence(trained)
     assert twice["gain"].tolist() == [9.0]
 
 
