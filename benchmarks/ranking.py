@@ -8,7 +8,8 @@ from 100 validation labels of other subnets. `--workers` of them train side by s
 one thread each, or on CUDA, where processes would take turns, in threads of one. Each finished row
 is kept, so a run that was killed goes on where it stopped. `--only alone` trains what the table
 lists, and needs of the study its settings alone: the table may be begun on one machine with `--only
-supernet`, and trained on another. Prints how far the rankings agree.
+supernet`, and trained on another. Prints how far the rankings agree: `--only report` does no more
+than that.
 """
 
 import argparse
@@ -37,6 +38,7 @@ LABELS = 100  # validation labels that the Gaussian process is fitted to
 KEY = ["architecture", "seed"]
 SHARED = ["supernet_validation", "supernet_test", "predicted"]
 ALONE = ["alone_validation", "alone_test", "seconds", "place"]
+RESAMPLES = 2000  # of the subnets, for the intervals of the rankings
 
 
 class Task(NamedTuple):
@@ -120,8 +122,10 @@ def alone(task: Task, architecture: str, seed: int) -> dict[str, Any]:
 def report(table: pd.DataFrame) -> str:
     """Return how far rankings agree, in Markdown, on the subnets that all seeds have trained.
 
-    Kendall's tau of each with test accuracy trained alone: its mean over the seeds, and with each
-    seed by itself. The last row is that of the seeds with each other.
+    Kendall's tau of each with test accuracy trained alone: its mean over the seeds, between which
+    values 90 % of RESAMPLES of the subnets lie, and with each seed by itself. The last row is that
+    of the seeds with each other. Then what is left of both kinds of accuracy without what size
+    explains, by a line over the logarithm of MACs.
     """
     tests = table.pivot(index="architecture", columns="seed", values="alone_test").dropna()
     if len(tests) < 2 or table[SHARED].isna().any(axis=None):
@@ -131,6 +135,14 @@ def report(table: pd.DataFrame) -> str:
     def tau(one: Any, two: Any) -> float:
         return float(kendalltau(one, two).statistic)
 
+    mean = tests.mean(axis=1).round(6)  # what is equal ties
+    drawn = np.random.default_rng(0).integers(0, len(mean), (RESAMPLES, len(mean)))
+
+    def ends(values: pd.Series) -> str:
+        one, two = values.to_numpy(), mean.to_numpy()
+        low, high = np.nanpercentile([tau(one[some], two[some]) for some in drawn], [5, 95])
+        return f"{low:.2f} to {high:.2f}"
+
     rows = {
         "MACs": first["macs"],
         "supernet's weights, test images": first["supernet_test"],
@@ -139,22 +151,32 @@ def report(table: pd.DataFrame) -> str:
     }
     lines = [
         f"Kendall's tau with the test accuracy of {len(tests)} subnets trained alone:\n",
-        "| ranked by | mean of the seeds | each seed by itself |",
-        "|---|--:|--:|",
+        f"| ranked by | mean of the seeds | 90 % of {RESAMPLES:,} resamples | each seed alone |",
+        "|---|--:|--:|--:|",
     ]
     for name, values in rows.items():
         single = ", ".join(f"{tau(values, tests[seed]):.2f}" for seed in tests)
-        lines.append(f"| {name} | {tau(values, tests.mean(axis=1)):.2f} | {single} |")
+        lines.append(f"| {name} | {tau(values, mean):.2f} | {ends(values)} | {single} |")
     pairs = [tau(tests[one], tests[two]) for one, two in combinations(tests, 2)]
     if pairs:
         floor = ", ".join(f"{value:.2f}" for value in pairs)
-        lines.append(f"| another seed trained alone (mean {np.mean(pairs):.2f}) | | {floor} |")
+        lines.append(f"| another seed trained alone (mean {np.mean(pairs):.2f}) | | | {floor} |")
         noise = np.sqrt(tests.var(axis=1).mean())
         lines.append(f"\nSeeds of one subnet differ by a standard deviation of {noise:.2f} points,")
-        lines.append(f"subnets by one of {tests.mean(axis=1).std():.2f}.")
-    gap = tests.mean(axis=1) - first["supernet_test"]
+        lines.append(f"subnets by one of {mean.std():.2f}.")
+    gap = mean - first["supernet_test"]
     lines.append(f"Trained alone they are {gap.mean():.2f} points better ({gap.min():.2f} to ")
     lines[-1] += f"{gap.max():.2f}) than with the supernet's weights."
+    size = np.log(first["macs"].to_numpy(float))
+    left = [y - np.polyval(np.polyfit(size, y, 1), size) for y in (first["supernet_test"], mean)]
+    agree = kendalltau(*left)
+    lines.append(
+        f"Without what log MACs explain, {left[0].std():.2f} points (standard deviation) are"
+    )
+    lines.append(
+        f"left with the supernet's weights, {left[1].std():.2f} trained alone; these agree with"
+    )
+    lines.append(f"tau {agree.statistic:.2f} (p = {agree.pvalue:.2f}), on the test images.")
     return "\n".join(lines)
 
 
@@ -173,12 +195,15 @@ def main() -> None:
     parser.add_argument("csv", type=Path)
     parser.add_argument("--subnets", type=int, default=24, help="of a new table")
     parser.add_argument("--seeds", type=int, default=3, help="of a new table")
-    parser.add_argument("--only", choices=("supernet", "alone"))
+    parser.add_argument("--only", choices=("supernet", "alone", "report"))
     parser.add_argument("--place", default="cpu", help="torch's name of what trains")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="of the data set")
     parser.add_argument("--steps", type=int, help="fewer than the preset's, to try this out")
     asked = parser.parse_args()
+    if asked.only == "report":
+        print(report(pd.read_csv(asked.csv)))
+        return
     task = task_of(asked.study, asked.steps, asked.folder, asked.place)
     if not asked.csv.exists():
         write_text(asked.csv, plan(asked.study, asked.subnets, asked.seeds).to_csv(index=False))

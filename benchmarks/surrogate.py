@@ -3,8 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/surrogate.py [nbmacro_cifar10.csv] > surrogate.md
 
 Prints Markdown: the measured tables of data/, synthetic data, those in scikit-learn, and, if the
-CSV is given, NAS-Bench-Macro (columns b0 ... b7, params, flops, mean_acc, acc1). Half an hour of
-one core.
+CSV is given, NAS-Bench-Macro, made as ABOUT says. Half an hour of one core.
 """
 
 import argparse
@@ -45,8 +44,10 @@ as in `codesign fit --table`. Linear regression is ridge regression with a penal
 leave-one-out; the zero-mean Gaussian process is scikit-learn's, Matern 5/2 ARD by maximum
 likelihood. "Beside the best" is the surrogate's error less that of the best plain
 model at that n, with the standard error over the splits, which the models share. Intervals are
-meant to hold {COVERAGE:.0%}; width is in % of the target. The splits had no part in choosing the
-surrogate's constants; other splits of these tables had.
+meant to hold {COVERAGE:.0%}; width is in % of the target.
+
+These tables are not untouched: the surrogate's constants were chosen on other splits of them. The
+splits here had no part in that, but the rows had, so that new tables may be predicted less well.
 
 Analytic estimates: of `layer_cycles` and `network_cycles` either the roofline, MACs / (PF PC PV),
 or the closed form of `codesign_kernel/cycles.py`, scaled; of flips, clock and LUT those of
@@ -54,6 +55,14 @@ or the closed form of `codesign_kernel/cycles.py`, scaled; of flips, clock and L
 regression on log MACs and log parameters. Rows that are the same in all that the surrogate sees (a
 layer that two networks share, on the same engine and memory) are there once, so that none is both
 trained and tested on.
+
+NAS-Bench-Macro is public: Su et al., Prioritized Architecture Sampling with Monto-Carlo Tree
+Search, CVPR 2021; 6,561 networks, each trained three times on CIFAR-10;
+github.com/xiusu/NAS-Bench-Macro at commit 61a2bfc2, Apache-2.0. It does not come along. Each
+architecture of its `nas-bench-macro_cifar10.json` becomes a row of the CSV: the eight digits of its
+name are `b0` to `b7`, the block of each layer (0 identity, 1 and 2 inverted bottlenecks of
+expansion 3 and 6 with kernels of 3 and 5); `mean_acc`, and the first of `test_acc` as `acc1`, both
+in %; `params` and `flops`.
 """
 GROUPED = """
 ## Networks or engines never seen

@@ -25,7 +25,7 @@ Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 Other = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Floats, Floats, Floats]]
 PROCESS, ALONE = "Gaussian process", "Gaussian process, accuracies alone"
 
-_PLAIN = {  # on the surrogate's own inputs and logarithm, so that they are fair comparisons
+_PLAIN = {  # on the same inputs and logarithm as `Surrogate`, but not on those of an `other`
     "linear regression": RidgeCV(np.logspace(-3, 3, 13)),
     "gradient boosting": GradientBoostingRegressor(random_state=0),
 }
@@ -56,7 +56,10 @@ def compare(
     X (n, d), y (n,), `prior` and `log` are as in `Surrogate`. `splits` are pairs of indices of rows
     to train and to test on; if there are none, shuffled folds by `seed`. One row a model, indexed
     by name, with `zero_mean` also that of `zero_mean_process`. `other` predicts rows to test on
-    from rows to train on, (mean, low, high), in the surrogate's place, which is ALONE then.
+    from rows to train on, (mean, low, high), in the surrogate's place, which is ALONE then. It may
+    know more of the rows than the plain models do, as of each image and gene: what compares like
+    with like is the row ALONE. If folds of the same rows chose it (`predict.fit_accuracy`), that
+    choice is not nested in these tests.
     Columns: MAPE (%), MAE (target's unit), R2, Kendall tau, coverage (%) of the interval meant to
     hold `coverage`, and its mean width (target's unit). NaN where a model has no
     interval, and for MAPE where the target holds zero. Raises InputError unless 2 <= folds <= n.

@@ -17,18 +17,19 @@ _NAMES = {"dsp": "DSP", "bram": "Block RAM", "lut": "LUT"}
 
 def describe(
     row: pd.Series, worst: pd.Series, design: Design, device: Device,
-    sources: Mapping[tuple[str, str], str], engine: Known,
+    sources: Mapping[tuple[str, str], str], engine: Known, accuracy_of: str,
 ) -> str:  # fmt: skip
     """Return HTML: a table of predicted figures, and what the design is made of.
 
     `row` is one of `explore.tabulate`, `worst` one of `live.Cloud.values`, `sources` as of
-    `Study.sources`, `engine` as of `engines.known`.
+    `Study.sources`, `engine` as of `engines.known`, `accuracy_of` as of `measure.accuracy_of`.
     """
     figures = "".join(
         f"<tr><th scope='row'>{told.label}</th>"
         f"<td>{told.text(row[key])} {told.unit}</td>"
         f"<td>{told.text(row[key + '_low'])} to {told.text(row[key + '_high'])} {told.unit}</td>"
-        f"<td>{escape(_rests_on(sources, key, device.name))}</td></tr>"
+        f"<td>{escape(_rests_on(sources, key, device.name))}"
+        f"{escape(f'; of {accuracy_of}') if key == 'accuracy' else ''}</td></tr>"
         for key, told in TOLD.items()
     )
     head = "".join(

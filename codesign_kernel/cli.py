@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, accelerator, datasets, rounds, space, verbs
+from . import __version__, accelerator, datasets, measure, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer, shown
 from .network_cost import cost
 from .options import HERE, DownloadOption, FolderOption, JsonOption, SeedOption, StudyOption
@@ -165,6 +165,7 @@ def verify(
         return
     print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     print("predicted, low, high: with the 90 % interval. Units: %, ms, W.")
+    print(f"Accuracy is predicted of {measure.accuracy_of(opened)}.")
 
 
 @app.command()

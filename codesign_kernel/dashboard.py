@@ -13,7 +13,7 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 
-from . import card, charts, engines, live
+from . import card, charts, engines, live, measure
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError
@@ -32,8 +32,8 @@ KEY = (
     "Dashed lines: limits. Click a point to see its design."
 )
 LIMITS = (
-    f"A limit is on what a design keeps to with a probability of {100 * CONFIDENCE:g} %, which is "
-    "worse than what is predicted of it; both are told below."
+    f"A limit is on what a design keeps to with a probability of {100 * CONFIDENCE:g} %, each by "
+    "itself. That is worse than what is predicted of it; both are told below."
 )
 
 
@@ -80,7 +80,7 @@ class Dashboard:
         }
         if not self.clouds:
             raise InputError(f"{study.root} holds no designs: run `codesign explore --sample`.")
-        self.sources = study.sources()
+        self.sources, self.accuracy_of = study.sources(), measure.accuracy_of(study)
         self.device = ipywidgets.Dropdown(
             options=[(cloud.device.label, name) for name, cloud in self.clouds.items()],
             # One that was measured, if there is one, and not only modelled.
@@ -128,8 +128,9 @@ class Dashboard:
             f"architectures for {escape(self.study.dataset)}, on accelerators of "
             f"{len(self.clouds)} device{'s' * (len(self.clouds) > 1)}.</p>"
         )
+        about = f"<p>{LIMITS} Accuracy is that of {escape(self.accuracy_of)}.</p>"
         limits = _box("controls", self.device, *self.bounds.values(), self.clear, self.counts,
-                      _html(f"<p>{LIMITS}</p>"))  # fmt: skip
+                      _html(about))  # fmt: skip
         buttons = _box("buttons", self.export, self.suggest, self.faster, self.slower)
         return _box(
             "page",
@@ -253,8 +254,9 @@ class Dashboard:
         self.picture.set(chosen=live.mark(self.row))
         worst = self.cloud.values.iloc[index]
         self.about.value = card.describe(
-            self.row, worst, self.design, self.cloud.device, self.sources, self.engine
-        )
+            self.row, worst, self.design, self.cloud.device, self.sources, self.engine,
+            self.accuracy_of,
+        )  # fmt: skip
         self._say_why()
         if self.exporting is None:
             self.outcome.value = ""

@@ -18,13 +18,14 @@ from .batches import to_tensor
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
-from .files import read_json, replacing, write_arrays, write_json, write_text
+from .files import digest, read_json, replacing, write_arrays, write_json, write_text
 from .integer import of_layers
+from .meters import CLOSED_FORM
 from .predict import COVERAGE
 from .program import Program, compile_network
 from .protocol import protocol
 from .quantities import UNITS
-from .report import report
+from .report import Counted, origins, report
 from .rtl.shape import Shape
 from .simulate import CAUSES
 from .space import Architecture, SearchSpace
@@ -106,22 +107,35 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
             with replacing(folder / name) as temporary:
                 temporary.write_bytes(data)
         write_text(folder / GUIDE, _guide(about, shape))
+    counted = {
+        name: Counted(value, len(getattr(dataset, name.partition(",")[0])))
+        for name, value in measured.items()
+    }
     hardware = study.measured(design)
     own = engines.measured(study, device.name)
     known, source = engines.known(design.accelerator, device, own)
+    figures = {k: v for k, v in predicted.to_dict().items() if not isinstance(v, str)}
+    for name, about_it in origins(study, device.name).items():
+        figures |= zip((f"{name}_source", f"{name}_of"), about_it, strict=True)
     content: dict[str, Any] = {
         "design": str(design),
         "id": design.id,
-        "predicted": {k: v for k, v in predicted.to_dict().items() if not isinstance(v, str)},
+        "predicted": figures,
         "interval_coverage": COVERAGE,
         "units": UNITS,
         "measured_accuracy_percent": measured,
+        "measured_accuracy_images": {name: each.images for name, each in counted.items()},
+        "measured_accuracy_interval": {name: each.interval() for name, each in counted.items()},
+        "measured_accuracy_interval_is": f"{COVERAGE:.0%} by the number of images alone, Wilson's",
         "accuracy_is_of": "float32 weights, where it does not say int8",
         "measured_hardware": hardware,
         "modelled_cycles": float(layers["cycles"].sum()),
         "layers": {"file": "layers.csv", "source": "modelled, of one image", "units": LAYER_UNITS},
         "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},
-        "study": _origin(study),
+        "study": _origin(study) | {
+            "supernet": digest(study.supernet_path), "closed_form": CLOSED_FORM,
+            "version": __version__,
+        },
         "device": device.label,
         "program": about,
         "input": {"name": "images", "shape": ["N", *_input(study.space)], "from": 0, "to": 1},
@@ -133,7 +147,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
     write_arrays(folder / "weights.safetensors", state, {"design": str(design)})
     with replacing(folder / "model.onnx") as temporary:
         temporary.write_bytes(to_onnx(network).SerializeToString())
-    text = report(study, design, predicted, measured, hardware, layers)
+    text = report(study, design, predicted, counted, hardware, layers)
     write_text(folder / "report.html", text)
     return folder
 
@@ -192,7 +206,10 @@ def _check_folder(study: Study, folder: Path) -> None:
     if (folder / "study.json").exists():
         raise InputError(f"--out is {folder}, but that is a study: give another folder.")
     path = folder / "design.json"
-    if path.exists() and read_json(path).get("study") != _origin(study):
+    if not path.exists():
+        return
+    there = read_json(path).get("study")
+    if not isinstance(there, dict) or not _origin(study).items() <= there.items():
         raise InputError(f"{folder} holds a design of another study: give another folder by --out.")
 
 

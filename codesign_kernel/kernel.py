@@ -177,7 +177,8 @@ def quantile(residuals: Floats, coverage: float) -> float:
         q = sqrt(1 + 10/n) (n e(c) + 50 g(c)) / (n + 50)
 
     The root allows for hyperparameters that have seen the point left out. The two constants were
-    chosen on accuracy and latency data at n = 20 to 200: benchmarks/surrogate.md.
+    chosen on accuracy and latency data at n = 20 to 200, on other splits of the tables that
+    benchmarks/surrogate.md reports.
     """
     n, ordered = len(residuals), np.append(0.0, np.sort(np.abs(residuals)))
     own = np.interp(coverage * (n + 1), np.arange(n + 1), ordered)

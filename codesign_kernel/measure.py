@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -22,11 +22,13 @@ from .explore import usable
 from .meters import (
     CLOSED_FORM,
     MARGINS,
+    RECORDED,
     SIMULATION,
     Accuracy,
     Closed,
     Meter,
     Simulated,
+    images_of,
     recorded,
     supernet_method,
 )  # fmt: skip
@@ -37,9 +39,6 @@ from .space import Architecture, Genomes, SearchSpace
 from .store import KEY, Key
 from .study import LEAST, Study
 from .workload import layers_of, totals
-
-if TYPE_CHECKING:
-    pass
 
 STRATA = 10
 # What a meter may give.
@@ -177,6 +176,24 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     source, method = max(enough, key=rank.__getitem__)
     chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
     return chosen.reset_index(drop=True)
+
+
+def method(study: Study, quantity: str, device: str = "") -> str:
+    """Return the method of `rows`; empty where the study has too few to learn from."""
+    with suppress(InputError):
+        return str(rows(study, quantity, device)["method"].iloc[0])
+    return ""
+
+
+def accuracy_of(study: Study) -> str:
+    """Say of which images and weights the accuracy is that a study predicts: of these alone its
+    interval tells."""
+    by = method(study, "accuracy")
+    images = images_of(by)
+    if by and not images:
+        return f"the networks measured by {by.removeprefix(RECORDED)}"
+    count = f"{images:,} " if images else ""
+    return f"the {count}validation images with the supernet's weights"
 
 
 def _is_past(study: Study, method: str) -> bool:

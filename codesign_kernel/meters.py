@@ -5,6 +5,7 @@ place and route. `Closed` is the closed form, whose figures are `modelled`. Meas
 hardware enter through the same interface.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,12 @@ class Accuracy:
 def supernet_method(path: Path) -> str:
     """What the methods that measure with this supernet begin with: other weights, other figures."""
     return f"supernet {files.digest(path)}"
+
+
+def images_of(method: str) -> int:
+    """Return on how many images a method of `Accuracy` measures, or 0 if it is another's."""
+    found = re.search(r"^supernet .* (\d+) validation images$", method)
+    return int(found[1]) if found else 0
 
 
 class Simulated:

@@ -16,7 +16,6 @@ from .quantities import QUANTITIES
 from .space import Architecture
 from .store import KEY, Key
 from .study import LEAST, Study
-from .table import read_table
 
 DESIGN = "design"  # a column that may stand for the three of KEY
 VALUES = (*QUANTITIES, "clock_mhz")
@@ -30,6 +29,8 @@ def record(study: Study, path: Path, by: str) -> str:
     may be empty in a row that has nothing else. `by` says who or what measured: a design has one
     value by each. Raises InputError that names the line and the column.
     """
+    from .table import read_table  # with it comes scipy, which the page does without
+
     if not by.strip() or not by.isprintable() or len(by) > 60:
         raise InputError(f"--by is {shown(by)}, but must be a name of up to 60 letters.")
     table = read_table(path)

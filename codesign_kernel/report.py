@@ -4,15 +4,21 @@ And one picture as a file: a page of its own, PNG or SVG.
 """
 
 import json
+from collections.abc import Mapping
 from html import escape
+from math import sqrt
 from pathlib import Path
+from statistics import NormalDist
+from typing import NamedTuple
 
 import pandas as pd
 
-from . import __version__, card, charts, engines
+from . import __version__, card, charts, engines, measure
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
+from .meters import CLOSED_FORM, RECORDED, SIMULATION, recorded, supernet_method
+from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .study import Study
 
@@ -34,20 +40,46 @@ _MEASURED = {
 }
 
 
+class Counted(NamedTuple):
+    """An accuracy in %, and the number of images that it was counted on."""
+
+    percent: float
+    images: int
+
+    def interval(self, coverage: float = COVERAGE) -> tuple[float, float]:
+        """Return the ends in % of what the accuracy on ever more such images may be, as this is of
+        so many: Wilson's score interval (J. American Statistical Association 22, 1927, 209-212).
+        """
+        p, n, z = self.percent / 100, self.images, NormalDist().inv_cdf((1 + coverage) / 2)
+        middle, half = p + z**2 / (2 * n), z * sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+        low, high = ((middle + side) / (1 + z**2 / n) for side in (-half, half))
+        return 100 * max(low, 0.0), 100 * min(high, 1.0)
+
+
+def origins(study: Study, device: str) -> dict[str, tuple[str, str]]:
+    """Return of each figure that `explore.table` predicts what it rests on, and what it is of."""
+    of = (measure.accuracy_of(study), "one image", "mean while computing")
+    found = {
+        quantity: (f"predicted from {_rests_on(study, quantity, device)}", what)
+        for quantity, what in zip(QUANTITIES, of, strict=True)
+    }
+    found["energy_mj"] = "predicted: latency × power", "one image"
+    return found | dict.fromkeys(("dsp", "bram", "lut"), ("modelled", "the engine"))
+
+
 def report(
     study: Study,
     design: Design,
     predicted: "pd.Series[float]",
-    measured: dict[str, float],
+    measured: Mapping[str, Counted],
     hardware: dict[str, float],
     layers: pd.DataFrame,
 ) -> str:
     """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
-    `Study.layers`; `measured` holds accuracies in %, by what was measured, and `hardware` is as of
+    `Study.layers`; `measured` holds accuracies by what was measured, and `hardware` is as of
     `Study.measured`."""
     device = study.device(design.device)
-    sources = study.sources()
-    latency, power = (sources[quantity, device.name] for quantity in QUANTITIES[1:])
+    latency, power = (_rests_on(study, quantity, device.name) for quantity in QUANTITIES[1:])
     engine = engines.known(design.accelerator, device, engines.measured(study, device.name))
     used, source = card.resources(engine, device)
     clock = engine[0]["clock_mhz"]
@@ -60,8 +92,12 @@ def report(
         [told.name, *(told.text(predicted[key + end]) for end in ("", "_low", "_high")), told.unit]
         for key, told in TOLD.items()
     ]
-    found = [[f"accuracy, {name}", f"{value:.2f}", "%"] for name, value in measured.items()]
-    found += [[_MEASURED[name][0], _number(value), _MEASURED[name][1]]
+    found = [
+        [f"accuracy, {name}", *(f"{x:.2f}" for x in (each.percent, *each.interval())), "%",
+         f"{each.images:,}"]
+        for name, each in measured.items()
+    ]  # fmt: skip
+    found += [[_MEASURED[name][0], _number(value), "", "", _MEASURED[name][1], ""]
               for name, value in hardware.items()]  # fmt: skip
     acc = design.accelerator
     # What is asked for most is seen without scrolling.
@@ -77,12 +113,15 @@ def report(
 {acc.feature_kib} KiB of feature buffer. Clock: {clock:.1f} MHz, {source}.</p>
 <h2>Predicted</h2>
 <p>By Gaussian processes fitted to the study's designs; the interval is meant to hold 90 % of the
-time. {_latency_source(latency, source)} {_power_source(power)}</p>
+time. Accuracy, with its interval, is that of {escape(measure.accuracy_of(study))}.
+{_latency_source(latency, source)}
+{_power_source(power, study.sources()["power_w", device.name])}</p>
 {_table(["Quantity", "Predicted", "90 %: from", "to", "Unit"], forecast)}
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
-was selected on the test images. {_how_measured(hardware)}</p>
-{_table(["What", "Measured", "Unit"], found)}
+was selected on the test images. Intervals of accuracy are due to the number of images alone
+(Wilson's score); figures on the same images share their luck. {_how_measured(hardware)}</p>
+{_table(["What", "Measured", "90 %: from", "to", "Unit", "Images"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}
 <h2>Resources</h2>{pictures[2]}
@@ -95,8 +134,9 @@ was selected on the test images. {_how_measured(hardware)}</p>
         )
     }</div>
 <h2>Origin</h2>
-<p>codesign {__version__}; study of {escape(study.dataset)}, preset {escape(study.preset)}, seed
-{study.seed}. {escape(device.source)}</p>
+<p>codesign {__version__}, {CLOSED_FORM}; study of {escape(study.dataset)}, preset
+{escape(study.preset)}, seed {study.seed}, {supernet_method(study.supernet_path)}.
+{escape(device.source)}</p>
 </body></html>
 """
 
@@ -107,14 +147,25 @@ def _how_measured(hardware: dict[str, float]) -> str:
     return "Hardware figures of this design were not measured: <code>codesign verify</code> does."
 
 
-def _latency_source(source: str, clock: str) -> str:
+def _rests_on(study: Study, quantity: str, device: str) -> str:
+    """What a quantity is predicted from, in words."""
+    device = "" if quantity == "accuracy" else device
+    method = measure.method(study, quantity, device)
+    if recorded(method):
+        return f"what {method.removeprefix(RECORDED)} measured"
+    if (quantity, method) == ("latency_ms", SIMULATION):
+        return "simulated cycles and clocks after place and route (no board)"
+    return f"{study.sources()[quantity, device]} {'designs' if device else 'subnets'}"
+
+
+def _latency_source(rests_on: str, clock: str) -> str:
     unsure = "; its interval includes what is not known of a clock before place and route"
-    return f"Latency rests on {source} designs{unsure * (clock == 'modelled')}."
+    return f"Latency rests on {escape(rests_on)}{unsure * (clock == 'modelled')}."
 
 
-def _power_source(source: str) -> str:
+def _power_source(rests_on: str, source: str) -> str:
     if source == "measured":
-        return "Power rests on measured designs."
+        return f"Power rests on {escape(rests_on)}."
     return (
         "Power rests on a model, and its interval includes the uncertainty of the published "
         "coefficients: no board was measured."

@@ -180,18 +180,25 @@ def fit_text(table: pd.DataFrame) -> str:
     shown.loc[same, ["quantity", "device", "source"]] = ""
     shown["rows"] = shown["rows"].astype(object).where(~same, "")
     picked = int(shown.pop("chosen").max())
-    more = (
-        f"\nUp to {picked} more rows a quantity, chosen by predictions (`improve`, `verify`), are "
-        "learnt from but not counted here: they lie near the front, and would be no fair sample."
-    )
-    text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
-    return (
-        f"{text}\nErrors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
+    notes = [
+        "Errors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
         "process's leave-one-out error; 'new engine': of rows whose engine "
         "was not learnt from. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
         "coverage of the 90 % interval in %; MAE and width in the quantity's unit."
-        f"{more if picked else ''}"
-    )
+    ]
+    if shown["model"].str.endswith("accuracies alone").any():
+        notes.append(
+            "Of accuracy, the Gaussian process learns from single images. Plain models do not, and "
+            "compare with the one of accuracies alone; folds of the same rows chose of these two."
+        )
+    if picked:
+        notes.append(
+            f"Up to {picked} more rows a quantity, chosen by predictions (`improve`, `verify`), "
+            "are learnt from but not counted here: they lie near the front, and would be no fair "
+            "sample."
+        )
+    text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
+    return "\n".join([text, *notes])
 
 
 def knee(front: pd.DataFrame) -> pd.Series:
@@ -238,8 +245,9 @@ def explore_command(
 
 
 def rests_on(study: Study, devices: Sequence[str]) -> str:
-    """Say what latency and power on each device are predicted from."""
-    sources, told = study.sources(), dict[str, str]()
+    """Say of what predicted accuracy is, and what latency and power are predicted from."""
+    sources = study.sources()
+    told = {"accuracy": f"accuracy of {measure.accuracy_of(study)}"}
     for quantity in QUANTITIES[1:]:
         kinds = dict[str, list[str]]()
         for name in devices:

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 import tiny
 
-from codesign_kernel import routed
+from codesign_kernel import measure, routed
 from codesign_kernel.accelerator import load_device
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.predict import Predictors
 from codesign_kernel.space import Architecture, SearchSpace, Stage, load_space
+from codesign_kernel.study import open_study
 from codesign_kernel.truth import Truth, load
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -31,7 +32,7 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 def ranked(tests: dict[str, list[float]]) -> pd.DataFrame:
     """A table of subnets with their test accuracies, one a seed, and nothing but their order."""
     rows = [
-        {"architecture": name, "seed": seed, "alone_test": value, "macs": place,
+        {"architecture": name, "seed": seed, "alone_test": value, "macs": 2**place,
          "supernet_validation": -place, "supernet_test": place, "predicted": place}
         for place, (name, values) in enumerate(tests.items())
         for seed, value in enumerate(values)
@@ -42,9 +43,32 @@ def ranked(tests: dict[str, list[float]]) -> pd.DataFrame:
 def test_rankings_are_compared_with_the_mean_and_each_seed() -> None:
     found = import_module("ranking").report(ranked({"a": [1, 1], "b": [2, 3], "c": [3, 2]}))
     assert "test accuracy of 3 subnets" in found
-    assert "| MACs | 0.82 | 1.00, 0.33 |" in found  # b and c tie in the mean: 2 / sqrt(2 * 3)
-    assert "validation images | -0.82 | -1.00, -0.33 |" in found
-    assert "another seed trained alone (mean 0.33) | | 0.33 |" in found
+    # b and c tie in the mean: 2 / sqrt(2 * 3). Of three subnets drawn, two or three differ.
+    assert "| MACs | 0.82 | 0.82 to 1.00 | 1.00, 0.33 |" in found
+    assert "validation images | -0.82 | -1.00 to -0.82 | -1.00, -0.33 |" in found
+    assert "another seed trained alone (mean 0.33) | | | 0.33 |" in found
+
+
+def test_what_size_explains_is_left_out_of_a_ranking() -> None:
+    table = ranked({name: [value] for name, value in zip("abcd", (1, 4, 5, 8), strict=True)})
+    # Of 1, 4, 5, 8 the line leaves -0.2, 0.6, -0.6, 0.2; the other is half of that off its own.
+    table["supernet_test"] = 7 - 3.0 * np.arange(4) + [-0.1, 0.3, -0.3, 0.1]
+    found = import_module("ranking").report(table)
+    assert "supernet's weights, test images | -1.00 |" in found
+    assert "Without what log MACs explain, 0.26 points" in found
+    assert "0.52 trained alone; these agree with\ntau 1.00" in found
+
+
+def test_the_report_of_a_table_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ranking.csv"
+    path.write_bytes((BENCHMARKS.parent / "data" / "ranking.csv").read_bytes())
+    before = path.stat()
+    monkeypatch.setattr("sys.argv", ["ranking", "nowhere", str(path), "--only", "report"])
+    import_module("ranking").main()
+    assert "| MACs | 0.63 | 0.42 to 0.80 |" in capsys.readouterr().out
+    assert path.stat() == before
 
 
 def test_only_subnets_that_all_seeds_have_trained_are_ranked() -> None:
@@ -52,6 +76,21 @@ def test_only_subnets_that_all_seeds_have_trained_are_ranked() -> None:
     ranking = import_module("ranking")
     assert "test accuracy of 2 subnets" in ranking.report(table)
     assert ranking.report(table[table["architecture"] != "c"]).startswith("Too few")
+
+
+# images.py
+
+
+def test_intervals_are_held_to_networks_that_were_not_learnt_from() -> None:
+    digits = open_study(BENCHMARKS.parent / "data" / "studies" / "digits")
+    known = measure.rows(digits, "accuracy")["architecture"]
+    every = {str(digits.space.decode(genome)) for genome in digits.space.enumerate()[::500]}
+    new = sorted(every - set(known))
+    table = pd.DataFrame({"architecture": [*new, known[0]], "validation": 96.0})
+    found = import_module("images").held(digits, table.assign(test=table["validation"] + 50))
+    assert found["validation"][2] == found["test"][2] == len(new) > 10
+    assert found["test"][0] == 0
+    assert found["test"][1] == pytest.approx(found["validation"][1] + 50)
 
 
 # accuracy.py

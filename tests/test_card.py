@@ -31,10 +31,13 @@ def test_figures_have_units_and_sources(
     design = Design.parse(f"w8k3-w24k53@{accelerator}@{device}")
     engine = engines.known(design.accelerator, chip, engines.measured(FASHION, device))
     text = re.sub(
-        r"<[^>]+>", " ", card.describe(ROW, WORST, design, chip, FASHION.sources(), engine)
+        r"<[^>]+>",
+        " ",
+        card.describe(ROW, WORST, design, chip, FASHION.sources(), engine, "some images"),
     )
     words = " ".join(text.split())
-    for expected in ("Accuracy 91.50 % 90.50 to 92.50 % predicted from measured subnets",
+    for expected in ("Accuracy 91.50 % 90.50 to 92.50 % predicted from measured subnets; of some "
+                     "images",
                      "Latency 0.2500 ms 0.2000 to 0.3000 ms predicted from measured designs",
                      "Power 0.400 W 0.300 to 0.500 W predicted from modelled designs; no board",
                      "accuracy of at least 90.70 %; latency of at most 0.2900 ms; power of at most "

@@ -381,6 +381,10 @@ def test_the_front_is_printed_with_intervals_units_and_knee(codesign: Command, m
     assert f"{count:,} are on the front, of which 20 are shown (--all shows all)." in result.out
     for unit in ("accuracy %", "latency ms", "power W", "energy mJ"):
         assert unit in result.out.splitlines()[0]
+    assert (
+        "Predicted, with 90 % intervals: accuracy of the 300 validation images with the supernet's "
+        "weights; latency from modelled designs on ecp5-"
+    ) in result.out
     assert "power is modelled" in result.out
     assert re.search(r"\d \[\d+\.\d+, \d+\.\d+\]", result.out)
     knee = re.search(r"^Knee: (d\w{8}) \((\S+)\)$", result.out, re.MULTILINE)

@@ -175,8 +175,9 @@ def test_page_shows_pictures_counts_and_a_suggestion(page: Page, study: Study) -
     design = Design.parse(page.locator("code").inner_text())
     there = design.accelerator in routed.engines(study.devices[design.device])
     clock = f"MHz, {'measured' if there else 'modelled'}"
-    for source in ("predicted from measured subnets", "predicted from modelled designs",
-                   "no board was measured", clock):  # fmt: skip
+    images = "of the 300 validation images with the supernet's weights"
+    for source in (f"predicted from measured subnets; {images}", f"Accuracy is that {images}.",
+                   "predicted from modelled designs", "no board was measured", clock):  # fmt: skip
         expect(page.get_by_text(source).first).to_be_visible()
 
 

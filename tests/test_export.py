@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from codesign_kernel import (
     __version__,
@@ -23,6 +28,7 @@ from codesign_kernel import (
     fits,
     measure,
     meters,
+    record,
     routed,
     study,
     train,
@@ -31,8 +37,9 @@ from codesign_kernel.datasets import Dataset, load
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.export import export, specialised, to_onnx
-from codesign_kernel.files import read_arrays, write_arrays
+from codesign_kernel.files import digest, read_arrays, write_arrays
 from codesign_kernel.program import Map, Program
+from codesign_kernel.report import Counted, origins
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.simulate import CAUSES, simulate
 from codesign_kernel.space import load_space, space_of, to_table
@@ -177,8 +184,20 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     assert [predicted[name] for name in ("dsp", "bram", "lut")] == [need.dsp, need.bram, need.lut]
     assert content["interval_coverage"] == 0.9
     assert content["study"] == {
-        "space": "digits", "dataset": "digits", "preset": "quick", "seed": 0
+        "space": "digits", "dataset": "digits", "preset": "quick", "seed": 0,
+        "supernet": digest(fitted.supernet_path), "closed_form": meters.CLOSED_FORM,
+        "version": __version__,
     }  # fmt: skip
+    said = {name: (predicted[f"{name}_source"], predicted[f"{name}_of"])
+            for name in (*content["units"], "dsp", "bram", "lut")}  # fmt: skip
+    images = "the 300 validation images with the supernet's weights"
+    assert said == {
+        "accuracy": ("predicted from measured subnets", images),
+        "latency_ms": ("predicted from modelled designs", "one image"),
+        "power_w": ("predicted from modelled designs", "mean while computing"),
+        "energy_mj": ("predicted: latency × power", "one image"),
+        **dict.fromkeys(("dsp", "bram", "lut"), ("modelled", "the engine")),
+    }
     assert content["device"] == DEVICE.label
     assert content["input"]["shape"] == ["N", 1, 8, 8]
     assert content["classes"] == list("0123456789")
@@ -188,8 +207,56 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     assert "Hardware figures of this design were not measured" in text
     assert ("its interval includes what is not known of a clock" in text) == (source == "modelled")
     assert "of float32 weights" in text
+    assert f"Accuracy, with its interval, is that of {escape(images)}." in text
+    assert f"supernet {digest(fitted.supernet_path)}" in text
     assert content["program"] == {}  # no engine is built for an Arria 10
     assert content["version"] == __version__
+
+
+def test_each_accuracy_has_the_interval_of_its_images(folder: Path, digits: Dataset) -> None:
+    content = json.loads((folder / "design.json").read_text())
+    text = re.sub(r"<[^>]+>", " ", (folder / "report.html").read_text())
+    assert len(content["measured_accuracy_percent"]) == 3
+    for name, percent in content["measured_accuracy_percent"].items():
+        images = len(digits.test if name.startswith("test") else digits.validation)
+        assert content["measured_accuracy_images"][name] == images
+        low, high = content["measured_accuracy_interval"][name]
+        assert (low, high) == Counted(percent, images).interval()
+        shown = f"accuracy, {name} {percent:.2f} {low:.2f} {high:.2f} % {images:,}"
+        assert shown in " ".join(text.split())
+
+
+@given(right=st.integers(0, 300), more=st.integers(0, 300), coverage=st.floats(0.5, 0.99))
+def test_wilson_s_interval_holds_what_its_ends_may_give(
+    right: int, more: int, coverage: float
+) -> None:
+    found = Counted(100 * right / max(right + more, 1), right + more or 1)
+    expected = binomtest(right, right + more or 1).proportion_ci(coverage, method="wilson")
+    assert found.interval(coverage) == pytest.approx((100 * expected.low, 100 * expected.high))
+
+
+def test_what_figures_rest_on_says_who_measured(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    fashion = study.open_study(Path(__file__).parents[1] / "data" / "studies" / "fashion")
+    found = origins(fashion, "ecp5-85f")
+    assert found["accuracy"][1] == "the 10,000 validation images with the supernet's weights"
+    assert found["latency_ms"][0] == (
+        "predicted from simulated cycles and clocks after place and route (no board)"
+    )
+    assert found["power_w"][0] == "predicted from modelled designs"
+    own = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("board") / "study")
+    rows = own.store.rows()
+    rows = rows[rows["device"] == "ecp5-25f"].iloc[:10]
+    rows[["architecture", "accelerator", "device", "latency_ms"]].assign(
+        accuracy=90.0, power_w=0.5
+    ).to_csv(tmp_path / "board.csv", index=False)
+    record.record(own, tmp_path / "board.csv", "my board")
+    found = origins(own, "ecp5-25f")
+    assert {found[name][0] for name in ("accuracy", "latency_ms", "power_w")} == {
+        "predicted from what my board measured"
+    }
+    assert found["accuracy"][1] == "the networks measured by my board"
 
 
 def test_layers_add_up_to_the_whole(folder: Path, design: Design) -> None:
@@ -258,7 +325,7 @@ def test_the_engine_runs_the_exported_program(
     assert np.corrcoef(logits.ravel(), expected.ravel())[0, 1] > 0.99
     accuracies = content["measured_accuracy_percent"]
     assert abs(accuracies["test, specialised, int8"] - accuracies["test, specialised"]) < 3
-    text = (tmp_path / "out" / "report.html").read_text()
+    text = " ".join((tmp_path / "out" / "report.html").read_text().split())
     assert "test, specialised, int8" in text
     assert "Latency rests on modelled designs. Power" in text  # the engine's clock is measured
 

@@ -253,6 +253,17 @@ def test_measured_rows_go_before_modelled_ones_and_the_last_method_counts(own: S
     assert set(measure.rows(own, "latency_ms", SMALL)["source"]) == {"modelled"}
 
 
+def test_accuracy_is_said_to_be_of_what_is_learnt_from(own: Study) -> None:
+    assert measure.accuracy_of(own) == "the 300 validation images with the supernet's weights"
+    keys = [(name, "", "") for name in measure.rows(own, "accuracy")["architecture"]]
+    with own.store.writing() as connection:
+        for key in keys:
+            own.store.add(connection, key, {"accuracy": 91.0}, "recorded: me", "measured", 0.0)
+    assert measure.accuracy_of(own) == "the networks measured by me"
+    own.store.path.unlink()
+    assert measure.accuracy_of(own) == "the validation images with the supernet's weights"
+
+
 @pytest.mark.parametrize("there", [0, 9])
 def test_fewer_than_ten_rows_are_refused(own: Study, there: int) -> None:
     with closing(sqlite3.connect(own.store.path)) as connection, connection:

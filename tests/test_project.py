@@ -53,6 +53,21 @@ def test_version_is_that_of_the_newest_changelog_entry() -> None:
     assert re.findall(r"\d+\.\d+\.\d+", newest[1]) == [codesign_kernel.__version__]
 
 
+def test_what_is_to_be_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = PYPROJECT["project"]
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["type"] == "software"
+    assert cited["version"] == codesign_kernel.__version__
+    assert cited["license"] == project["license"]
+    assert cited["authors"] == project["authors"]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"version = {{{codesign_kernel.__version__}}}" in readme
+    (paper,) = cited["references"]
+    names = [f"{each['family-names']}, {each['given-names']}" for each in paper["authors"]]
+    assert f"author = {{{' and '.join(names)}}}" in readme
+
+
 def test_environment_yml_has_the_dependencies_of_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert environment["channels"] == ["conda-forge"]
