@@ -38,7 +38,7 @@ from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.study import Study, open_study
 
 DEVICE = "ecp5-45f"
-LATENCIES_MS, POWERS_W = (0.4, 1.6, 0.2, 0.8), (0.4, 0.3, 0.45, 0.35)
+LATENCIES_MS, POWERS_W = (0.4, 1.6, 0.2, 0.8), (0.4, 0.32, 0.45, 0.36)
 # The first, the first four and all are a grid of 1, of 2 x 2 and of 4 x 4.
 SETS = [
     Constraints(max_latency_ms=LATENCIES_MS[i], max_power_w=POWERS_W[j])
