@@ -205,6 +205,19 @@ def device_of(data: object, where: str = "device") -> Device:
     choice(f"port_bits of {where}", values["port_bits"], PORTS)
     bits = int(values["bram_kbit"] * 1024)
     integer(f"bram_bits_wide of {where}", values["bram_bits_wide"], 1, bits)
+    # The grid's engines use a fair part of the device, see `Device.grid`.
+    lanes, kib = PARALLEL[-1] ** 2 * PARALLEL[2], 2 * BUFFERS_KIB[-1]
+    products = values["dsp"] * values["products_per_dsp"]
+    if products > 16 * lanes:
+        raise InputError(
+            f"dsp times products_per_dsp of {where} is {products:,}, too large for any engine of "
+            f"the grid: it must be at most {16 * lanes:,}."
+        )
+    if (memory := values["bram"] * values["bram_kbit"] / 8) > 32 * kib:
+        raise InputError(
+            f"bram of {where} is {values['bram']:,}, {memory:,.0f} KiB in all, too large for any "
+            f"engine of the grid: it must be at most {32 * kib:,} KiB."
+        )
     return Device(**values)
 
 

@@ -180,6 +180,7 @@ class Improvement:
         predictors. Raises InputError if no design keeps to the constraints."""
         campaign, size = self.campaign, -(-budget // rounds)
         while not campaign.rounds or campaign.open or campaign.spent < budget:
+            measure.writable(self.study)  # before the search, whose result is to be stored
             self._measure([_key(design) for design in campaign.open])
             predictors, _ = fits.fitted(self.study)
             found = explore.explore(

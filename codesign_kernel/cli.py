@@ -5,8 +5,11 @@ is `study` unless the variable CODESIGN_STUDY says otherwise. Bad input ends wit
 status 1.
 """
 
+import io
 import os
+import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,10 +17,11 @@ import typer
 
 from . import __version__, accelerator, datasets, measure, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer, shown
+from .files import alone
 from .network_cost import cost
 from .options import HERE, DownloadOption, FolderOption, JsonOption, SeedOption, StudyOption
 from .propose import propose
-from .study import PRESETS, Study, create, open_study
+from .study import PRESETS, SETTINGS, Study, create, open_study
 
 app = typer.Typer(
     name="codesign",
@@ -78,8 +82,10 @@ def train(
         f"{len(data.classes)} classes; a validation image is {100 / sizes[1]:.2g} points.",
     )
     made = create(study, chosen, name, preset, seed, devices)
-    supernet = phase.train(chosen, data, preset, seed, made.supernet_path)
-    if int(os.environ.get("RANK", "0")) == 0:
+    first = int(os.environ.get("RANK", "0")) == 0  # of torchrun's processes, or the only one
+    with alone(study / SETTINGS) if first else nullcontext():
+        supernet = phase.train(chosen, data, preset, seed, made.supernet_path)
+    if first:
         own.kept_answers(study, supernet, data)
         print(f"Supernet of {chosen.size:,} architectures in {made.supernet_path}.")
         print("Measured accuracy in % on validation images:")
@@ -138,8 +144,12 @@ def fit(
                "--seed": seed, "--out": out}  # fmt: skip
     if own is None:
         fitting.without_table(options)
-        table = fits.fit(open_study(study))
-        print(verbs.records(table) if as_json else verbs.fit_text(table))
+        opened = open_study(study)
+        predictors, table = fits.judged(opened)
+        try:
+            fits.save(opened, predictors, table)
+        finally:  # it is worth reading where it cannot be stored
+            print(verbs.records(table) if as_json else verbs.fit_text(table))
     else:
         fitting.show(own, target, prior, features, train_rows, seed or 0, as_json, out)
 
@@ -287,6 +297,9 @@ def mistyped(error: typer.TyperException) -> str:
 def main() -> NoReturn:
     """Run the command line; turn what a person can mend into one sentence."""
     status, sentence = 0, ""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a character that its encoding lacks is a "?"
+        sys.stdout.reconfigure(errors="replace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to clean up, as on Ctrl-C
     try:
         status = int(app(prog_name="codesign", standalone_mode=False) or 0)
         sys.stdout.flush()

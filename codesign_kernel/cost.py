@@ -101,14 +101,26 @@ def resources(acc: Accelerator | Accelerators, device: Device) -> Resources:
 
 
 def fits(acc: Accelerators, device: Device) -> np.ndarray:
-    """Whether the engine can be built so, and the device holds it, boolean (n,)."""
+    """Whether the engine can be built so, and the device holds it, boolean (n,). Raises InputError
+    if the device's coefficients are impossible for one that it holds."""
     need, port = resources(acc, device), Port.of(device)
     lanes = Lanes.of(acc, port)
     built = (acc.pf * acc.pc >= port.bytes) & (lanes.ring >= 16) & (lanes.strip >= 64)
     for side in (acc.pf, acc.pc, acc.pv, acc.weight_kib, acc.feature_kib):
         built &= side & (side - 1) == 0  # a power of two
     held = (need.dsp <= device.dsp) & (need.bram <= device.bram) & (need.lut <= device.lut)
-    return np.asarray(built & held)
+    found = np.asarray(built & held)
+    for field, unit, figure in (
+        ("lut_parts", "LUTs", need.lut), ("ff_parts", "flip-flops", need.ff),
+        ("clock_slope_mhz", "MHz", _unbounded_mhz(acc, device)),
+    ):  # fmt: skip
+        if (wrong := np.flatnonzero(found & (figure <= 0))).size:
+            raise InputError(
+                f"{field} of device {device.name} gives engine {next(iter(acc[wrong[:1]]))} "
+                f"{figure[wrong[0]]:g} {unit}, but must give every engine that it holds more "
+                "than 0."
+            )
+    return found
 
 
 def shares(acc: Accelerator, device: Device) -> dict[str, tuple[int, int]]:
@@ -154,8 +166,12 @@ def clock_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:
 
     Below 16 products it stays: the slowest path is then in the control, not in the multipliers.
     """
+    return np.asarray(np.maximum(_unbounded_mhz(acc, device), 1.0))
+
+
+def _unbounded_mhz(acc: Accelerator | Accelerators, device: Device) -> np.ndarray:
     doublings = np.log2(np.maximum(acc.pf * acc.pc * acc.pv, 16) / 16)
-    return np.maximum(device.clock_mhz - device.clock_slope_mhz * doublings, 1.0)
+    return np.asarray(device.clock_mhz - device.clock_slope_mhz * doublings)
 
 
 def activity(acc: Accelerators, device: Device, spent: Cycles, need: Resources) -> Activity:

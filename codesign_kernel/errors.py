@@ -3,7 +3,8 @@
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -83,6 +84,18 @@ def table(field: str, value: object, keys: Sequence[str]) -> Mapping[str, Any]:
         if key not in value:
             raise InputError(f"{field} lacks the field {key!r}.")
     return value
+
+
+@contextmanager
+def written_by(version: object, this: str) -> Iterator[None]:
+    """Add to an InputError about a file that it is of another version of the program, if so."""
+    try:
+        yield
+    except InputError as error:
+        if version == this or not isinstance(version, str):
+            raise
+        why = f"; it was written by version {shown(version)} of this program, this is {this}"
+        raise InputError(f"{str(error).removesuffix('.')}{why}.") from None
 
 
 def shown(value: object) -> str:

@@ -149,9 +149,16 @@ def explore(
     if held != constraints:
         raise InputError(advice(constraints, held))
     kept = [_precise(predictors, designs, held) for designs in allowed if len(designs)]
+    if not any(map(len, kept)):
+        raise InputError(
+            "designs keep to the constraints only within what a search rounds off: relax those "
+            "that bind by a millionth."
+        )
     everyone = pareto.front(np.concatenate([designs.means for designs in kept]) * SIGNS)
     parts = np.split(everyone, np.cumsum([len(designs) for designs in kept])[:-1])
-    tables = [table(predictors, designs[part]) for designs, part in zip(kept, parts, strict=True)]
+    # A device of which no design is on the front of them all has no table.
+    best = [designs[part] for designs, part in zip(kept, parts, strict=True) if part.any()]
+    tables = [table(predictors, designs) for designs in best]
     front = pd.concat(tables).sort_values("accuracy", ascending=False, ignore_index=True)
     return Exploration(sum(map(len, found)), feasible, front, found)
 

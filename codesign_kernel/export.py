@@ -18,7 +18,15 @@ from .batches import to_tensor
 from .datasets import Dataset
 from .design import Design
 from .errors import InputError, choice
-from .files import digest, read_json, replacing, write_arrays, write_json, write_text
+from .files import (
+    digest,
+    no_others,
+    read_json,
+    replacing,
+    write_arrays,
+    write_json,
+    write_text,
+)
 from .integer import of_layers
 from .meters import CLOSED_FORM
 from .predict import COVERAGE
@@ -47,7 +55,8 @@ LAYER_UNITS = {
     "feature_bytes": "bytes over the memory port",
     "cycles": f"clock cycles, the sum of those by cause: {', '.join(CAUSES)}",
 }
-FILES = ("design.json", "layers.csv", "model.onnx", *RUN, "report.html", "weights.safetensors")
+ABOUT = "design.json"
+FILES = (ABOUT, "layers.csv", "model.onnx", *RUN, "report.html", "weights.safetensors")
 
 
 def specialised(
@@ -76,9 +85,10 @@ def specialised(
 
 
 def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path:
-    """Write the design's folder and return its path; files that are there are replaced.
+    """Write the design's folder and return its path; an export that is there is replaced.
 
-    Raises InputError if the study lacks a supernet or predictors, or the folder cannot be written.
+    Raises InputError if the study lacks a supernet or predictors, or the folder cannot be written
+    or holds what is no export.
     """
     predicted = study.predict([design]).iloc[0]
     layers = study.layers(design)
@@ -90,6 +100,9 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         loops = layers_of(study.space, study.space.encode(design.architecture)[None])
         compile_network(of_layers(loops), shape)
     # First, so that a folder that cannot be written shows before the training, not after.
+    if not (folder / ABOUT).exists():  # and so that one that is killed can be written again
+        begun = {"design": str(design), "study": _origin(study), "unfinished": True}
+        write_json(folder / ABOUT, begun)
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
     about: dict[str, Any] = {}
@@ -142,7 +155,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "classes": list(dataset.classes),
         "version": __version__,
     }  # fmt: skip
-    write_json(folder / "design.json", content)
+    write_json(folder / ABOUT, content)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     write_arrays(folder / "weights.safetensors", state, {"design": str(design)})
     with replacing(folder / "model.onnx") as temporary:
@@ -202,11 +215,13 @@ def _input(space: SearchSpace) -> tuple[int, int, int]:
 
 
 def _check_folder(study: Study, folder: Path) -> None:
-    """Raise InputError if the folder is a study, or holds the export of another one."""
+    """Raise InputError if the folder is a study, or holds the export of another one or what no
+    export wrote."""
     if (folder / "study.json").exists():
         raise InputError(f"--out is {folder}, but that is a study: give another folder.")
-    path = folder / "design.json"
+    path = folder / ABOUT
     if not path.exists():
+        no_others(folder, ())
         return
     there = read_json(path).get("study")
     if not isinstance(there, dict) or not _origin(study).items() <= there.items():

@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import sys
+import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,29 +22,74 @@ import pandas as pd
 import safetensors
 import safetensors.numpy
 
-from .errors import InputError
+from .errors import InputError, shown
+
+
+def cache_folder() -> Path:
+    """Return this program's folder in the user's cache, which may not be there yet. Raises
+    InputError if neither XDG_CACHE_HOME nor HOME says where it is."""
+    home = os.environ.get("HOME", "/")  # without one, the system knows the user's
+    named = os.environ.get("XDG_CACHE_HOME")
+    if not (named or os.path.isabs(home)):
+        raise InputError(
+            f"HOME is {shown(home)}, but must be an absolute path, or XDG_CACHE_HOME be a folder."
+        )
+    return Path(os.path.expanduser(named or "~/.cache"), "codesign").absolute()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield an empty file beside `path`: on success it replaces `path`, on failure it is removed.
 
-    A reader sees the old file or the new one, never a part. Raises InputError when the folder
-    cannot be written or the disk is full; `path` is then untouched.
+    A reader sees the old file or the new one, never a part. A link stays, and what it leads to is
+    replaced; the mode of a file that is there stays, too. Raises InputError when the folder cannot
+    be written, the disk is full, or a device or pipe is there; `path` is then untouched.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    target = Path(os.path.realpath(path))
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
+        there = path.stat().st_mode if path.exists() else None
+        if there is not None and not stat.S_ISREG(there):
+            raise OSError("Not a regular file")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # What replaces a private file is private from the start.
+        temporary.touch(0o666 if there is None else 0o600, exist_ok=False)
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        if there is not None:
+            temporary.chmod(stat.S_IMODE(there))
+        temporary.replace(target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {_reason(error)}; nothing changed.") from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def check_out(field: str, out: Path) -> None:
+    """Refuse, before the work is done, to write its result where no file can be. Raises
+    InputError."""
+    try:
+        if out.exists() and not out.is_file():
+            raise InputError(f"{field} is {out}, but must be a file.")
+        folder = next(each for each in Path(os.path.realpath(out)).parents if each.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{field} {out} cannot be written: {_reason(error)}.") from None
+
+
+def no_others(folder: Path, own: Iterable[str]) -> None:
+    """Refuse a folder to write that holds other files than those. Raises InputError."""
+    try:
+        others = sorted({path.name for path in folder.iterdir()} - {*own})
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {_reason(error)}.") from None
+    if others:
+        raise InputError(f"{folder} holds {others[0]}, which this would lose: name a new folder.")
 
 
 @contextmanager
@@ -112,6 +159,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {_reason(error)}.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not valid TOML: it is no text in UTF-8.") from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 

@@ -14,6 +14,7 @@ from .files import read_json
 from .margins import Codes, ImageSurrogate
 from .measure import rows
 from .meters import CLOSED_FORM, MARGINS, recorded
+from .meters import RECORDED as BY
 from .predict import (
     COVERAGE,
     FOLDS,
@@ -27,8 +28,9 @@ from .predict import (
     image_features,
 )
 from .quantities import QUANTITIES
-from .store import Key
+from .store import KEY, Key
 from .study import LEAST, Study
+from .surrogate import MOST
 from .workload import layers_of
 
 if TYPE_CHECKING:
@@ -79,6 +81,8 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     clocks = {name: engines.clocks(study, name) for name in study.devices}
     jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
     frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
+    for (quantity, _), frame in frames.items():
+        _check(quantity, frame)
     bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
     _, frame = next(bar)
     y = frame["accuracy"].to_numpy(dtype=np.float64)
@@ -93,6 +97,21 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
         if basis := _basis(frame):
             predictors.basis[quantity, device] = basis
     return predictors, frames
+
+
+def _check(quantity: str, frame: pd.DataFrame) -> None:
+    """Raise InputError if a row of `rows` holds what no Gaussian process can learn from."""
+    values = frame[quantity].astype(float)
+    wrong = (values > MOST) | (values < -MOST if quantity == "accuracy" else values <= 0)
+    for _, row in frame[wrong].iterrows():
+        design = "@".join(filter(None, row[KEY]))
+        by = row["method"].removeprefix(BY)
+        own = recorded(row["method"])
+        mend = f": remove it by `codesign record --forget {by!r}`" if own else ""
+        raise InputError(
+            f"{quantity} of {design} is {row[quantity]:g}, by {by}, but must be positive and at "
+            f"most {MOST:g}{mend}."
+        )
 
 
 def chosen(study: Study) -> set[Key]:
@@ -114,7 +133,20 @@ def chosen(study: Study) -> set[Key]:
 
 
 def fit(study: Study) -> pd.DataFrame:
-    """Fit all predictors to the study's rows, store them, and return how good they are.
+    """Fit all predictors to the study's rows, store them, and return how good they are: `judged`'s
+    table."""
+    predictors, table = judged(study)
+    save(study, predictors, table)
+    return table
+
+
+def save(study: Study, predictors: Predictors, table: pd.DataFrame) -> None:
+    """Store what `judged` returned. Raises InputError if the study cannot be written."""
+    study.save_predictors(predictors, _records(table))
+
+
+def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
+    """Fit all predictors to the study's rows, and return them and how good they are.
 
     The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
     R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
@@ -155,9 +187,7 @@ def fit(study: Study) -> pd.DataFrame:
         report.insert(3, "chosen", int((~drawn).sum()))
         report.insert(4, "source", frame["source"].iloc[0])
         tables.append(report)
-    table = pd.concat(tables, ignore_index=True)
-    study.save_predictors(predictors, _records(table))
-    return table
+    return predictors, pd.concat(tables, ignore_index=True)
 
 
 def _on_new_engines(X: np.ndarray, y: np.ndarray, engines: np.ndarray) -> pd.DataFrame:

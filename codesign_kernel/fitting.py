@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from . import baselines
 from .baselines import ZERO_MEAN, Split
 from .errors import InputError, integer, shown
-from .files import write_text
+from .files import check_out, write_text
 from .kernel import Floats
 from .surrogate import Surrogate
 from .table import FEW, WIDE, Problem, listed, prepare, read_table
@@ -267,15 +266,8 @@ def _names(features: str) -> list[str]:
 def _check_out(out: Path, path: Path) -> None:
     """Refuse a file to write that is the table itself, or none that can be written. Raises
     InputError."""
-    try:
-        # As in new/../own.csv, before `new` is made.
-        same = os.path.realpath(out) == os.path.realpath(path)
-        if same or (out.exists() and path.exists() and out.samefile(path)):
-            raise InputError(f"--out is {out}, but must be another file than that of --table.")
-        if out.exists() and not out.is_file():
-            raise InputError(f"--out is {out}, but must be a file.")
-        folder = next(each for each in out.absolute().parents if each.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"--out {out} cannot be written: {error.strerror or error}.") from None
+    check_out("--out", out)
+    # As in new/../own.csv, before `new` is made.
+    same = os.path.realpath(out) == os.path.realpath(path)
+    if same or (out.exists() and path.exists() and out.samefile(path)):
+        raise InputError(f"--out is {out}, but must be another file than that of --table.")

@@ -4,10 +4,11 @@ A design is measured once by each method; rows are stored as they come.
 """
 
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from .constraints import Constraints
 from .design import Design
 from .errors import InputError, choice
 from .explore import usable
+from .files import read_arrays
 from .meters import (
     CLOSED_FORM,
     MARGINS,
@@ -28,16 +30,17 @@ from .meters import (
     Closed,
     Meter,
     Simulated,
+    build_many,
     images_of,
     recorded,
     supernet_method,
 )  # fmt: skip
 from .quantities import QUANTITIES
 from .rtl.shape import Shape
-from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace
 from .store import KEY, Key
 from .study import LEAST, Study
+from .threads import ticking
 from .workload import layers_of, totals
 
 STRATA = 10
@@ -104,6 +107,17 @@ def _engines(device: Device, most: int) -> list[Accelerator]:
     return list(usable(device, Constraints()))
 
 
+def writable(study: Study) -> None:
+    """Raise InputError unless a study can be written: to be asked before the work, not after."""
+    try:
+        with tempfile.TemporaryFile(dir=study.root):
+            if study.store.path.exists():
+                study.store.path.open("r+b").close()
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{study.root} cannot be written: {why}; nothing was begun.") from None
+
+
 def measure(
     study: Study, meter: Meter, keys: Iterable[Key], label: str, picked: bool = False
 ) -> int:
@@ -113,11 +127,14 @@ def measure(
     pending = [key for key in keys if key not in done]
     if not pending:
         return 0
+    writable(study)
     for key in pending:  # what could not be read again is not stored
         study.space.encode(Architecture.parse(key[0]))
         study.device(key[2] or next(iter(study.devices)))
-    with study.store.writing() as connection:
-        for key in tqdm(pending, desc=label, unit="design"):
+    with study.store.writing() as connection, ExitStack() as stack:
+        bar = stack.enter_context(tqdm(pending, desc=label, unit="design"))
+        stack.enter_context(ticking(bar))
+        for key in bar:
             began = time.perf_counter()
             values = meter.measure(key)
             seconds = time.perf_counter() - began
@@ -134,7 +151,11 @@ def measure_all(
 ) -> Iterator[tuple[str, Meter, list[Key], int]]:
     """Measure what the study lacks of these designs, each by its meter; yield for each meter what
     it did in a word, its designs, and how many of them it measured now."""
-    ports = {(a, study.device(d).port_bits) for _, a, d in simulated}
+    there = study.store.keys(SIMULATION)
+    pending = [key for key in simulated if key not in there]
+    if pending:
+        writable(study)
+    ports = {(a, study.device(d).port_bits) for _, a, d in pending}
     if shapes := sorted((Shape(Accelerator.parse(a), bits) for a, bits in ports), key=str):
         build_many(shapes, os.cpu_count() or 1)
     jobs: list[tuple[str, Meter, list[Key]]] = [
@@ -164,11 +185,12 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
         raise InputError(f"{study.store.path} is damaged: a row of {quantity} is no measurement.")
     origins = list(zip(frame["source"], frame["method"], strict=True))
     sizes = {each: n for each, n in Counter(origins).items() if not _is_past(study, each[1])}
-    there = max(sizes.values(), default=0)
+    there, past = max(sizes.values(), default=0), len(origins) - sum(sizes.values())
     if there < LEAST:
         raise InputError(
             f"{quantity} {f'on {device} ' if device else ''}was measured for {there} designs, but "
-            f"at least {LEAST} are needed: run `codesign profile` on this study."
+            f"at least {LEAST} are needed{_why_past(study, past, device)}: run `codesign profile` "
+            "on this study."
         )
     last = {each: i for i, each in enumerate(origins)}
     enough = [each for each, size in sizes.items() if size >= LEAST]
@@ -202,6 +224,16 @@ def _is_past(study: Study, method: str) -> bool:
         return not method.startswith(supernet_method(study.supernet_path))
     kinds = (CLOSED_FORM, SIMULATION)
     return method not in kinds and method.startswith(tuple(kind[:-1] for kind in kinds))
+
+
+def _why_past(study: Study, past: int, device: str) -> str:
+    """Say why so many rows do not count. Raises InputError if the supernet is damaged."""
+    if not past:
+        return ""
+    if device:
+        return f", and {past} are of another version of this program"
+    read_arrays(study.supernet_path)
+    return f", and {past} are of another supernet than {study.supernet_path}"
 
 
 def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> pd.DataFrame:

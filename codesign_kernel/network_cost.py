@@ -40,6 +40,7 @@ def cost(
     """Cycles, memory traffic and bottleneck of each layer of any network, by the closed form; on an
     ECP5 also the whole network's cycles, latency and energy, predicted with intervals."""
     acc, chosen = accelerator_of(accelerator), load_device(device)
+    closed_form.fits(chosen.grid(), chosen)  # says so if its coefficients are impossible
     read = load_network(network)
     table = layer_costs(read.layers, acc, chosen)
     if chart is not None:

@@ -4,6 +4,7 @@ Three layouts of a table are read, told apart by the header: the program's own (
 two in which SCALE-Sim publishes its topologies, convolutions and matrix products.
 """
 
+import csv
 from collections.abc import Callable, Sequence
 from importlib import resources
 from math import isqrt
@@ -41,8 +42,9 @@ def load_network(which: str) -> Network:
 def read_topology(path: Path) -> Network:
     """Read a table of layers: the program's own, or a SCALE-Sim topology as it is published.
 
-    SCALE-Sim states maps with their padding. Lines that start with #, empty lines, lines with
-    nothing but a name, and columns beyond those known are passed over. Raises InputError.
+    SCALE-Sim states maps with their padding. Commas, semicolons or tabs part the cells, which may
+    be quoted. Lines that start with #, empty lines, lines with nothing but a name, and columns
+    beyond those known are passed over. Raises InputError.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -50,13 +52,15 @@ def read_topology(path: Path) -> Network:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None
     except ValueError:
         raise InputError(f"{path} is not a text in UTF-8, but must be a table of layers.") from None
-    table = [
-        (f"line {number} of {path}", [cell.strip() for cell in line.split(",")])
+    there = [
+        (f"line {number} of {path}", line)
         for number, line in enumerate(lines, start=1)
-        if not line.startswith("#") and line.strip(", \t")
+        if not line.startswith("#") and line.strip(",; \t")
     ]
-    if not table:
+    if not there:
         raise InputError(f"{path} is empty, but must hold a table of layers.")
+    separator = max(",;\t", key=there[0][1].count)
+    table = [(where, _cells(where, line, separator)) for where, line in there]
     (_, head), *body = table
     parse, fields = _layout(path, head)
     rows: list[Row] = []
@@ -72,6 +76,14 @@ def read_topology(path: Path) -> Network:
 
 
 _Parse = Callable[[str, str, list[int]], Row]
+
+
+def _cells(where: str, line: str, separator: str) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise InputError(f"{where} is no line of a table: {error}.") from None
+    return [cell.strip() for cell in cells]
 
 
 def _layout(path: Path, head: list[str]) -> tuple[_Parse, Sequence[str]]:
@@ -101,6 +113,16 @@ def _may_pool(row: Row, before: list[Row]) -> int:
 def _own(where: str, name: str, numbers: list[int]) -> Row:
     in_height, in_width, kernel, wide, channels, filters, groups, stride, height, width = numbers
     divides(where, groups, channels, filters)
+    for side, size, inside, made in (
+        ("height", kernel, in_height, height), ("width", wide, in_width, width)
+    ):  # fmt: skip
+        # Without padding, to where each window still touches the map.
+        least, most = max(0, inside - size) // stride + 1, (inside + size - 2) // stride + 1
+        if not least <= made <= most:
+            raise InputError(
+                f"{side} in {where} is {made}, but must be from {least} to {most}: in_{side} is "
+                f"{inside}, kernel_{side} {size} and stride {stride}."
+            )
     sides = in_height, in_width, height, width, kernel, wide
     return Row(name, filters // groups, channels // groups, *sides, stride, groups)
 

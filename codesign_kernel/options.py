@@ -11,8 +11,19 @@ from .constraints import Constraints
 from .errors import Stopped, integer
 from .study import STUDY, Study, open_study
 
+
+def _folder(text: str | Path) -> Path:
+    """Return the path of a folder; an empty one, as of a variable that is unset, is none."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty, but must be a folder")
+    return Path(text)
+
+
 StudyOption = Annotated[
-    Path, typer.Option("--study", "-s", envvar=STUDY, help="The study's folder.")
+    Path,
+    typer.Option(
+        "--study", "-s", envvar=STUDY, help="The study's folder.", parser=_folder, metavar="<path>"
+    ),
 ]
 HERE = Path("study")
 FolderOption = Annotated[

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import socket
+import tempfile
 import webbrowser
 from pathlib import Path
 
@@ -27,6 +28,7 @@ HOST = "127.0.0.1"
 PORT = 8866
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "dashboard.ipynb"
 CULL_SECONDS = 300
+LONGEST = 103 - len(f"/voila_{8 * '_'}/kernel-{36 * '_'}-ipc-10")  # a socket's path on macOS
 EXTENSIONS = [  # of JupyterLab's, those that show widgets; no other is sent to the browser
     "@jupyter-widgets/jupyterlab-manager",
     "@voila-dashboards/widgets-manager8",
@@ -71,6 +73,7 @@ def make_server(study: Path, port: int) -> "Server":
     )
     if os.name == "posix":  # no other user of the machine can listen, as they could on a port
         config.KernelManager.transport = "ipc"
+        config.Voila.connection_dir_root = short_folder()
     logging.getLogger("tornado").setLevel(logging.ERROR)
     server = Server(config=config)
     server.initialize([])
@@ -92,6 +95,9 @@ class Server(Voila):  # type: ignore[misc]
 
     show = False
 
+    def load_config_file(self, *_: object, **__: object) -> None:
+        """Read none: one of the user's Jupyter could open the page, or its kernels, to others."""
+
     def init_handlers(self) -> list[tuple[object, ...]]:
         """Return Voilà's handlers, with that of leaving the page replaced."""
         return [
@@ -104,6 +110,18 @@ class Server(Voila):  # type: ignore[misc]
         print(f"The page is at http://{HOST}:{self.port}/ (Ctrl-C ends it).", flush=True)
         if self.show:
             webbrowser.open(f"http://{HOST}:{self.port}/")
+
+
+def short_folder() -> str:
+    """Return a folder for temporary files in which the sockets of kernels can be. Raises
+    InputError."""
+    for folder in (tempfile.gettempdir(), "/tmp"):  # what is made in it is its user's alone
+        if len(os.fsencode(folder)) <= LONGEST and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise InputError(
+        f"TMPDIR is {tempfile.gettempdir()}, but must be a path of up to {LONGEST} bytes: the "
+        "system bounds that of a socket, and /tmp cannot be written."
+    )
 
 
 def free_port(port: int | None) -> int:

@@ -17,7 +17,7 @@ from .campaign import known
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import integer
-from .files import write_text
+from .files import check_out, write_text
 from .improve import Box, choose
 from .options import (
     HERE,
@@ -82,6 +82,7 @@ def propose(
     bounds = max_latency_ms, max_power_w, min_accuracy, max_energy_mj, max_dsp, max_bram
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--designs", designs, 1, MOST)
+    check_out("FILE.csv", out)
     with begun_anew():
         table = proposed(opened, names, asked, designs, generations, seed)
     write_text(out, table.to_csv(index=False, float_format="%.6g"))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from .errors import InputError
-from .files import replacing
+from .files import cache_folder, replacing
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Labels: TypeAlias = NDArray[np.int64]
@@ -162,10 +162,9 @@ def _find(
 
     What is fetched is kept only if it is whole and `check` raises no InputError.
     """
-    cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"), "codesign")
     common = os.environ.get("CODESIGN_DATA")
     places = [*([folder] if folder else []), *([Path(common, name)] if common else [])]
-    places += [SHARED / name, cache / name]
+    places += [SHARED / name, cache_folder() / name]
     for path in (place / file for place in places for file in files):
         if os.path.exists(path):
             return path

@@ -4,21 +4,32 @@ Each row names a design, and what was measured of it. `fit` then learns from the
 simulated or modelled ones, and intervals leave out what is not known of a model.
 """
 
+import re
+import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from .accelerator import Accelerator, Accelerators
 from .design import Design
 from .errors import InputError, number, shown
 from .meters import RECORDED, recorded
-from .quantities import QUANTITIES
+from .predict import COVERAGE
+from .quantities import QUANTITIES, UNITS
 from .space import Architecture
 from .store import KEY, Key
 from .study import LEAST, Study
 
 DESIGN = "design"  # a column that may stand for the three of KEY
-VALUES = (*QUANTITIES, "clock_mhz")
+# What may be recorded, from and to which value: beyond lies no unit that was meant.
+VALUES = {
+    "accuracy": (0.0, 100.0), "latency_ms": (1e-6, 1e7), "power_w": (1e-6, 1e4),
+    "clock_mhz": (0.01, 1e4),
+}  # fmt: skip
+_DECIMAL = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+POINTS, FACTOR = 20.0, 100.0  # off what is predicted: more is doubted
 
 
 def record(study: Study, path: Path, by: str) -> str:
@@ -27,15 +38,13 @@ def record(study: Study, path: Path, by: str) -> str:
     Columns: `design`, or architecture, accelerator and device; and any of VALUES, in %, ms, W and
     MHz, where cells may be empty. Accuracy is of the architecture, so that accelerator and device
     may be empty in a row that has nothing else. `by` says who or what measured: a design has one
-    value by each. Raises InputError that names the line and the column.
+    value by each. Where values are far from what the study predicts, stderr has a sentence on it.
+    Raises InputError that names the line and the column.
     """
     from .table import read_table  # with it comes scipy, which the page does without
 
-    if not by.strip() or not by.isprintable() or len(by) > 60:
-        raise InputError(f"--by is {shown(by)}, but must be a name of up to 60 letters.")
-    table = read_table(path)
+    table, method = read_table(path), _method("--by", by)
     rows = _parsed(study, path, table)
-    method = RECORDED + by.strip()
     known = _stored(study, method)
     new: dict[Key, dict[str, float]] = {}
     for line, key, quantity, value in rows:
@@ -52,10 +61,63 @@ def record(study: Study, path: Path, by: str) -> str:
     with study.store.writing() as connection:
         for key, quantities in new.items():
             study.store.add(connection, key, quantities, method, "measured", 0.0)
+    for doubt in _doubts(study, path, rows):
+        print(f"codesign: {doubt}; `codesign record --forget {by!r}` removes it.", file=sys.stderr)
     counts = Counter((quantity, key[2]) for _, key, quantity, _ in rows)
     passed = [shown(name) for name in table if name not in (DESIGN, *KEY, *VALUES)]
     more = f"\nPassed over: {', '.join(passed)}." if passed else ""
     return _told(counts, known) + more
+
+
+def forget(study: Study, by: str) -> str:
+    """Remove what a name has recorded, and say how much that was. Raises InputError if nothing."""
+    method, rows = _method("--forget", by), study.store.found()
+    names = sorted({each for text in rows["method"] if (each := recorded(text) and text)})
+    if method not in names:
+        there = ", ".join(repr(name.removeprefix(RECORDED)) for name in names) or "nobody"
+        raise InputError(f"--forget is {shown(by)}, but this study has records by {there}.")
+    count = study.store.forget(method)
+    return f"{count} values by {by.strip()} removed; `codesign fit` learns without them."
+
+
+def _method(option: str, by: str) -> str:
+    if not by.strip() or not by.isprintable() or len(by) > 60:
+        raise InputError(f"{option} is {shown(by)}, but must be a name of up to 60 letters.")
+    return RECORDED + by.strip()
+
+
+def _doubts(study: Study, path: Path, rows: list[tuple[int, Key, str, float]]) -> Iterator[str]:
+    """Yield for each quantity a sentence, without its end, on the first of the values that are more
+    than POINTS, or the factor FACTOR, off what the study predicts, if it is fitted."""
+    try:
+        predictors = study.predictors()
+    except InputError:
+        return
+    for quantity in QUANTITIES:
+        mine = [row for row in rows if row[2] == quantity]
+        off = []
+        for line, key, _, value in mine:
+            genome = study.space.genomes([key[0]])
+            if quantity == "accuracy":
+                X = predictors.accuracy_inputs(genome)
+                told = float(predictors.accuracy.estimate(X, COVERAGE)[0][0])
+                wrong = abs(value - told) > POINTS
+            else:
+                acc = Accelerators.of([Accelerator.parse(key[1])])
+                place = QUANTITIES.index(quantity)
+                told = float(predictors.means(genome, acc, key[2])[0, place])
+                wrong = not 1 / FACTOR <= value / told <= FACTOR
+            if wrong:
+                off.append((line, value, told))
+        if off:
+            line, value, told = off[0]
+            unit = UNITS[quantity]
+            limit = f"{POINTS:g} points" if quantity == "accuracy" else f"a factor of {FACTOR:g}"
+            yield (
+                f"{quantity} in line {line} of {path} is {value:g} {unit}, but {told:.3g} {unit} "
+                f"is predicted: {len(off)} of {len(mine)} values are off by more than {limit}, so "
+                "look at their unit"
+            )
 
 
 def _parsed(study: Study, path: Path, table: pd.DataFrame) -> list[tuple[int, Key, str, float]]:
@@ -76,10 +138,18 @@ def _parsed(study: Study, path: Path, table: pd.DataFrame) -> list[tuple[int, Ke
         given = [name for name in names if row[name].strip()]
         try:
             key = _key(study, "@".join(part.strip() for part in text), given)
+            for name, part in zip(KEY, key, strict=True) if single else ():
+                if (other := row.get(name, "").strip()) and part and other != part:
+                    raise InputError(f"{name} is {shown(other)}, but {DESIGN} says {part}.")
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         for name in given:
             value = _number(f"{name} in {where}", row[name], name)
+            # Half of what guessing has is no accuracy, and at most 1 it is a fraction.
+            if name == "accuracy" and 0 < value <= min(1, 50 / study.space.classes):
+                raise InputError(
+                    f"{name} in {where} is {value:g}, but must be in %, as 95 for a part of 0.95."
+                )
             found.append((line, (key[0], "", "") if name == "accuracy" else key, name, value))
     if not found:
         raise InputError(f"{path} holds no measurement: all cells of {', '.join(names)} are empty.")
@@ -97,15 +167,9 @@ def _key(study: Study, text: str, given: list[str]) -> Key:
 
 
 def _number(field: str, cell: str, name: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        raise InputError(f"{field} is {shown(cell)}, but must be a number.") from None
-    high = 100.0 if name == "accuracy" else float("inf")
-    found = number(field, value, 0.0, high)
-    if found == 0.0 and name != "accuracy":
-        raise InputError(f"{field} is 0, but must be more.")
-    return found
+    if not _DECIMAL.fullmatch(cell.strip()):
+        raise InputError(f"{field} is {shown(cell)}, but must be a number, such as 0.95 or 1.2e-3.")
+    return number(field, float(cell), *VALUES[name])
 
 
 def _stored(study: Study, method: str) -> dict[tuple[Key, str], float]:

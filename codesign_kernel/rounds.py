@@ -12,7 +12,7 @@ from . import meters
 from .campaign import TEXTS, Campaign, Improvement, columns
 from .constraints import CONFIDENCE
 from .errors import integer
-from .files import alone
+from .files import alone, check_out
 from .meters import SIMULATION
 from .options import (
     HERE,
@@ -100,6 +100,7 @@ def improve(
         from . import report
 
         report.picture_kind(chart)  # before hours of measuring
+        check_out("--chart", chart)
     if rounds > budget:
         print(f"note: --rounds is cut to {budget}, the budget.", file=sys.stderr)
     subnets = meters.Accuracy(opened, data_folder, download)

@@ -77,7 +77,15 @@ class Store:
                 yield connection
         except (sqlite3.Error, OSError) as error:
             does = "written" if write else "read"
-            why = " ".join(str(error).split())[:200]
+            cause = error.__cause__ or error  # pandas quotes the query, and not just what is wrong
+            why = " ".join(str(cause).split())[:200]
+            left = self.path.with_name(f"{self.path.name}-wal")  # by a writer that was killed
+            unopened = getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN
+            if not write and unopened and left.exists():
+                why = (
+                    "its writer was stopped, and nothing can be written beside it; copy the folder "
+                    "to where it can be written, and use that"
+                )
             raise InputError(f"{self.path} cannot be {does}: {why}.") from None
 
     @contextmanager
@@ -140,6 +148,12 @@ class Store:
             if picked:
                 insert = "INSERT INTO picked VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
                 connection.execute(insert, key)
+
+    def forget(self, method: str) -> int:
+        """Remove all that was measured by this method; return how many values that was."""
+        with self.writing() as connection, connection:
+            connection.execute("DELETE FROM series WHERE method=?", [method])
+            return connection.execute("DELETE FROM measurement WHERE method=?", [method]).rowcount
 
     def keys(self, method: str) -> set[Key]:
         """Return the designs that have a measurement by this method."""

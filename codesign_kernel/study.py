@@ -289,8 +289,7 @@ def create(root: str | Path, space: SearchSpace, dataset: str, preset: str, seed
         raise InputError(
             f"space {space.name} holds {space.size} architectures, but must hold at least {LEAST}."
         )
-    named = {device.name: device for device in devices}
-    study = Study(Path(root), space, dataset, preset, seed, named)
+    study = Study(Path(root), space, dataset, preset, seed, {each.name: each for each in devices})
     for device in devices:
         usable(device, Constraints())
         if study.devices[device.name] != device:
@@ -315,15 +314,17 @@ def open_study(root: str | Path) -> Study:
             f"{root} holds no study: make one with `codesign run --preset quick`, or name one with "
             "--study, such as data/studies/fashion of the program's repository."
         )
-    content = errors.table(str(path), read_json(path), _SETTINGS)
-    devices = content["devices"]
-    if not isinstance(devices, list) or not devices:
-        raise InputError(f"devices of {path} must be a list of one or more devices.")
-    return Study(
-        path.parent,
-        space_of(content["space"], f"space of {path}"),
-        errors.text(f"dataset of {path}", content["dataset"]),
-        errors.choice(f"preset of {path}", content["preset"], PRESETS),
-        errors.integer(f"seed of {path}", content["seed"], 0),
-        {device.name: device for device in (device_of(d, f"device of {path}") for d in devices)},
-    )
+    content = read_json(path)
+    with errors.written_by(content.get("version"), __version__):
+        devices = errors.table(str(path), content, _SETTINGS)["devices"]
+        if not isinstance(devices, list) or not devices:
+            raise InputError(f"devices of {path} must be a list of one or more devices.")
+        found = [device_of(each, f"device of {path}") for each in devices]
+        return Study(
+            path.parent,
+            space_of(content["space"], f"space of {path}"),
+            errors.text(f"dataset of {path}", content["dataset"]),
+            errors.choice(f"preset of {path}", content["preset"], PRESETS),
+            errors.integer(f"seed of {path}", content["seed"], 0),
+            {device.name: device for device in found},
+        )

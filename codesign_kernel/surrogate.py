@@ -42,7 +42,7 @@ Prior = int | Callable[[Floats], ArrayLike] | None
 _GAIN = 0.3  # mean log density of a row left out, in nats: its std is a quarter less
 _ROWS = 20  # fewer, such as a regular grid that hides steps between, tell too little of the noise
 _SHIFT, _STRETCH = 1e-3, 5e-3  # of its std a mean, of itself a std may move in single precision
-_FAR, _MOST = 1e15, 1e100  # from there on squares lose all meaning, or overflow
+_FAR, MOST = 1e15, 1e100  # from there on squares lose all meaning, or overflow
 
 
 class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -73,8 +73,8 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         X, y = np.asarray(X), np.asarray(y, dtype=np.float64)
         for name, values in (("X", X), ("y", y)):
-            if (size := np.abs(values).max()) > _MOST:
-                raise InputError(f"{name} holds {size:g} in size, but must be at most {_MOST:g}.")
+            if (size := np.abs(values).max()) > MOST:
+                raise InputError(f"{name} holds {size:g} in size, but must be at most {MOST:g}.")
         self._standardise(X, y)
         d = self._z.shape[1]
         usual = self._mode(*hyperprior(d))

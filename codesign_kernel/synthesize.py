@@ -9,22 +9,20 @@ content: a design is built once for each seed, and synthesised once for all seed
 import gzip
 import json
 import tempfile
-import threading
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from tqdm.auto import tqdm
 
 from . import ecp5, tools
 from .accelerator import Device, load_device
 from .errors import InputError, integer
-from .files import read_json, write_json
+from .files import no_others, read_json, write_json
 from .protocol import protocol
 from .rtl.shape import MULTIPLIER, SYNTHESIS, Shape
+from .threads import in_threads
 from .tools import CPU_LIMIT_S, Failed, Hopeless, cached
 
 SPEED_GRADE = 6
@@ -98,7 +96,7 @@ def implement(
     route, may take `cpu_limit_s` seconds of processor time.
     Raises InputError if the design does not fit, the device is no ECP5 or a tool fails.
     """
-    return _implement(Job(shape, device, seed), cpu_limit_s, None)[0]
+    return _implement(Job(shape, device, seed), cpu_limit_s)[0]
 
 
 def implement_many(
@@ -109,26 +107,14 @@ def implement_many(
     One that is interrupted kills what runs; called again, it goes on with what is missing.
     """
     integer("number of workers", workers, 1, 1024)
-    stop = threading.Event()
-    results: dict[int, Implementation | InputError] = {}
-    with ThreadPoolExecutor(workers) as pool:
+
+    def one(job: Job) -> Implementation | InputError:
         try:
-            futures = {
-                pool.submit(_implement, Job(*job), cpu_limit_s, stop): i
-                for i, job in enumerate(jobs)
-            }
-            for future in tqdm(
-                as_completed(futures), "place and route", total=len(futures), unit="design"
-            ):
-                error = future.exception()
-                if error is not None and not isinstance(error, InputError):
-                    raise error
-                results[futures[future]] = error or future.result()[0]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [results[i] for i in range(len(results))]
+            return _implement(Job(*job), cpu_limit_s)[0]
+        except InputError as error:
+            return error
+
+    return in_threads([partial(one, job) for job in jobs], workers, "implement", "design")
 
 
 def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Implementation:
@@ -139,16 +125,9 @@ def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Impl
     whole or not at all; one that an earlier call wrote is replaced by the new one.
     Raises InputError as `implement` does, or if the folder holds other files or cannot be written.
     """
-    folder = folder.absolute()
-    try:
-        others = sorted({path.name for path in folder.iterdir()} - set(FILES))
-    except FileNotFoundError:
-        others = []
-    except OSError as error:
-        raise InputError(f"{folder} cannot be read: {error.strerror or error}.") from None
-    if others:
-        raise InputError(f"{folder} holds {others[0]}, which this would lose: name a new folder.")
-    done, record = _implement(job, cpu_limit_s, None)
+    folder = folder.resolve()  # a link stays, and what it leads to is replaced
+    no_others(folder, FILES)
+    done, record = _implement(job, cpu_limit_s)
     with tools.replacing_folder(folder) as made:
         (made / "config").write_text(record["config"], encoding="utf-8")
         tools.nextpnr("ecppack", ["--compress", "config", "engine.bit"], made, cpu_limit_s)
@@ -208,9 +187,7 @@ def _verilog(rtlil: str, cpu_limit_s: int) -> str:
         return target.read_text(encoding="utf-8")
 
 
-def _implement(
-    job: Job, cpu_limit_s: int, stop: threading.Event | None
-) -> tuple[Implementation, dict[str, Any]]:
+def _implement(job: Job, cpu_limit_s: int) -> tuple[Implementation, dict[str, Any]]:
     """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
     shape, seed = job.shape, integer("seed of place and route", job.seed, 1, MOST_SEED)
     device = load_device(job.device) if isinstance(job.device, str) else job.device
@@ -218,7 +195,7 @@ def _implement(
     dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
     ecp5.check_fit(who(shape), device, ecp5.Resources(dsp, 0, 0, 0, 0))
     rtlil = engine(shape)
-    netlist = _synthesised(rtlil, cpu_limit_s, stop)
+    netlist = _synthesised(rtlil, cpu_limit_s)
     ecp5.check_fit(who(shape), device, ecp5.Resources(**netlist["used"]))
     option, package, _ = ecp5.CHIPS[device.name]
     command = [
@@ -232,7 +209,7 @@ def _implement(
         route = ["--seed", str(seed + more), "--router", router]
 
         def make(path: Path, route: Sequence[str] = route) -> None:
-            _store(path, _routed(netlist["json"], [*command, *route], cpu_limit_s, stop))
+            _store(path, _routed(netlist["json"], [*command, *route], cpu_limit_s))
 
         try:
             record = _load(cached("routed", "\n".join([*about, *route]), make, ".json.gz"))
@@ -250,9 +227,7 @@ def _implement(
     ), record  # fmt: skip
 
 
-def _routed(
-    netlist: str, command: Sequence[str], cpu_limit_s: int, stop: threading.Event | None
-) -> dict[str, Any]:
+def _routed(netlist: str, command: Sequence[str], cpu_limit_s: int) -> dict[str, Any]:
     """Place and route a netlist; return what `_implement` does and `cpu_s`, that alone if router1
     does not come to an end."""
     files = ["--json", "engine.json", "--report", "report.json", "--textcfg", "config"]
@@ -263,7 +238,7 @@ def _routed(
         (folder / "engine.json").write_text(netlist, encoding="utf-8")
         routing = [*files, plain, *command]
         try:
-            done = tools.nextpnr("nextpnr_ecp5", routing, folder, cpu_limit_s, stop, hopeless)
+            done = tools.nextpnr("nextpnr_ecp5", routing, folder, cpu_limit_s, hopeless)
         except Hopeless as error:
             return {"cpu_s": error.cpu_s}
         report = read_json(folder / "report.json")
@@ -288,7 +263,7 @@ def engine(shape: Shape) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _synthesised(rtlil: str, cpu_limit_s: int, stop: threading.Event | None) -> dict[str, Any]:
+def _synthesised(rtlil: str, cpu_limit_s: int) -> dict[str, Any]:
     """Return the netlist as `json`, the resources `used` by it, and the seconds `cpu_s`."""
 
     def make(path: Path) -> None:
@@ -296,7 +271,7 @@ def _synthesised(rtlil: str, cpu_limit_s: int, stop: threading.Event | None) -> 
             source, target = Path(name, "engine.il"), Path(name, "engine.json")
             source.write_text(rtlil, encoding="utf-8")
             script = [f"read_rtlil {source}", *PASSES, f"write_json {target}"]
-            done = tools.yosys(script, cpu_limit_s, stop)
+            done = tools.yosys(script, cpu_limit_s)
             text = target.read_text(encoding="utf-8")
         used = asdict(ecp5.of_netlist(json.loads(text)["modules"]["engine"]))
         _store(path, {"used": used, "cpu_s": done.cpu_s, "json": text})

@@ -65,11 +65,11 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
-            head = file.readline()
+            blank, head = next(((i, x) for i, x in enumerate(file) if x.strip()), (0, ""))
         separator = max(",;\t", key=head.count)
         frame = pd.read_csv(
             path, header=None, dtype=str, keep_default_na=False, skip_blank_lines=False,
-            sep=separator, encoding="utf-8-sig", low_memory=False,
+            sep=separator, encoding="utf-8-sig", low_memory=False, skiprows=blank,
         )  # fmt: skip
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from None

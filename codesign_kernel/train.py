@@ -11,6 +11,7 @@ from its checkpoint to the very result of an uninterrupted one.
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -186,12 +187,21 @@ def check_data(space: SearchSpace, dataset: Dataset) -> None:
 
 def _save(path: Path, net: Supernet, optimiser: torch.optim.SGD | None, run: dict[str, Any],
           step: int, losses: list[list[float]], seconds: float) -> None:  # fmt: skip
+    if _is_finished(path, run):  # by another process, to the same weights: what was measured with
+        return  # that very file stays valid
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
     if optimiser is not None:
         for name, parameter in net.named_parameters() if step else ():
             arrays[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"].numpy()
     about = {**run, "step": step, "losses": losses, "seconds": round(seconds, 1)}
     write_arrays(path, arrays, about)
+
+
+def _is_finished(path: Path, run: dict[str, Any]) -> bool:
+    with suppress(InputError):  # absent or damaged
+        about = read_arrays(path)[1]
+        return about | run == about and about.get("step") == run["steps"]
+    return False
 
 
 def _restore(

@@ -18,7 +18,7 @@ from .constraints import CONFIDENCE, Constraints
 from .design import Design
 from .errors import InputError, integer
 from .explore import Exploration
-from .files import alone
+from .files import alone, check_out, no_others
 from .network_cost import accelerator_of
 from .options import (
     HERE,
@@ -78,6 +78,9 @@ def implement(
     need = cost.resources(shape.accelerator, replace(chosen, port_bits=port_bits))
     known = ecp5.Resources(int(need.dsp), int(need.bram), 0, 0, 0)  # exact without synthesis
     ecp5.check_fit(synthesize.who(shape), chosen, known)
+    if folder is not None:  # before minutes of work
+        no_others(folder, synthesize.FILES)
+        check_out("--folder", folder / "README.txt")
     jobs = [synthesize.Job(shape, chosen, each, quick) for each in seeds]
     done = []
     for result in synthesize.implement_many(jobs, workers, cpu_limit_s):
@@ -121,9 +124,16 @@ def profile(
 
 
 def record(
-    table: Annotated[Path, typer.Argument(help="A CSV file: a row a design.", metavar="FILE.csv")],
-    by: Annotated[str, typer.Option(help="Who or what measured, such as a board's name.")],
+    table: Annotated[
+        Path | None, typer.Argument(help="A CSV file: a row a design.", metavar="FILE.csv")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who or what measured, such as a board's name.")
+    ] = None,
     study: StudyOption = HERE,
+    forget: Annotated[
+        str | None, typer.Option(help="Remove what this name recorded, and take in nothing.")
+    ] = None,
 ) -> None:
     """Take in measurements of your own, of a board or another tool, for `fit` to learn from.
 
@@ -131,8 +141,14 @@ def record(
     accuracy (%), latency_ms, power_w and clock_mhz.
     """
     opened = open_study(study)
-    with alone(opened.root / SETTINGS):
-        print(own.record(opened, table, by))
+    if forget is not None and (table, by) == (None, None):
+        with alone(opened.root / SETTINGS):
+            print(own.forget(opened, forget))
+    elif table is None or by is None or forget is not None:
+        raise InputError("record needs FILE.csv and --by NAME, or --forget NAME and neither.")
+    else:
+        with alone(opened.root / SETTINGS):
+            print(own.record(opened, table, by))
 
 
 def verify(
@@ -282,6 +298,8 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
         pick = np.linspace(0, len(front) - 1, SHOWN).round().astype(int)
         pick[np.abs(pick - place).argmin()] = place
     best = front.iloc[place]
+    absent = [each.device for each in found.designs if each.device not in set(front["device"])]
+    none = f"No design of {', '.join(absent)} is on the front.\n" if absent else ""
     rows = front.iloc[pick]
     shown = rows[["id"]].assign(design=rows[KEY].agg("@".join, axis=1))
     for name, told in TOLD.items():
@@ -295,6 +313,6 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
         f"{shown.to_string(index=False)}\n"
         f"Considered {found.considered:,} designs; {found.feasible:,} keep to the constraints"
         f"{sure}; {len(front):,} are on the front{part}.\n"
-        f"Predicted, with 90 % intervals: {basis}.\n"
+        f"{none}Predicted, with 90 % intervals: {basis}.\n"
         f"Knee: {best['id']} ({'@'.join(best[KEY])})"
     )

@@ -20,7 +20,7 @@ import traitlets
 
 from .charts import alt
 from .errors import InputError
-from .files import write_text
+from .files import cache_folder, write_text
 
 MODULE = "CODESIGN_PICTURE"  # the environment variable that names the module the page serves
 
@@ -39,8 +39,7 @@ def bundle() -> Path:
     script = source("picture.js")
     about = f"{script} {alt.SCHEMA_VERSION} {version('vl-convert-python')}"
     name = f"picture-{hashlib.sha256(about.encode()).hexdigest()[:12]}.js"
-    home = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or "~/.cache"))
-    path = home / "codesign" / name
+    path = cache_folder() / name
     if path.is_file():
         return path
     import vl_convert  # 80 MB and some seconds, the first time only

@@ -277,5 +277,18 @@ def test_the_grid_has_no_more_products_than_the_device() -> None:
         assert (grid.pf * grid.pc * grid.pv).max() == most
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dsp": 100_000_000}, "dsp times products_per_dsp of device is 100,000,000, too large"),
+        ({"bram": 100_000_000}, "bram of device is 100,000,000, 225,000,000 KiB in all, too large"),
+    ],
+)
+def test_a_device_too_large_for_the_grid_is_named(change: dict[str, int], words: str) -> None:
+    data = table() | {"products_per_dsp": 1, "bram_kbit": 18} | change
+    with pytest.raises(InputError, match=f"^{words} for any engine of the grid: it must be at"):
+        device_of(data)
+
+
 def test_a_device_too_small_for_any_engine_has_an_empty_grid() -> None:
     assert len(device_of(table() | {"dsp": 1}).grid()) == 0

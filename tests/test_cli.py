@@ -1,5 +1,6 @@
 """The command line: each verb does its work, and bad input ends in one sentence."""
 
+import fcntl
 import json
 import os
 import re
@@ -18,8 +19,9 @@ import pytest
 import tiny
 from PIL import Image
 
-from codesign_kernel import __version__, cli, published, study, train, verbs
+from codesign_kernel import __version__, campaign, cli, measure, published, study, train, verbs
 from codesign_kernel.design import Design
+from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays
 from codesign_kernel.study import Study, open_study
 
@@ -83,6 +85,32 @@ def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A study whose measurements no test changes."""
     return tiny.study(tmp_path_factory, tmp_path_factory.mktemp("cli") / "digits")
+
+
+@pytest.mark.parametrize("verb", ["train", "fit", "explore", "page"])
+def test_an_empty_study_is_not_the_current_folder(
+    codesign: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = codesign(verb, "--study", "")
+    assert_refused(result, "'--study' / '-s'", status=2)
+    assert "it is empty, but must be a folder" in result.err
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_an_encoding_lacks_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("Layer, M, N, K\nConv2×2→日本, 8, 8, 8\n", encoding="utf-8")
+    command = [sys.executable, "-m", "codesign_kernel.cli", "cost", path, "--accelerator"]
+    done = subprocess.run(
+        [*command, "8x8x1w64f32"], capture_output=True, text=True, encoding=encoding,
+        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"Conv2{'?' if encoding == 'ascii' else '×'}2???" in done.stdout
 
 
 @contextmanager
@@ -516,6 +544,42 @@ def test_where_nothing_can_be_written_that_is_said_and_nothing_is_lost(
     after = tiny.contents(own.root)
     for name in before.keys() - {"measurements.sqlite"}:
         assert after[name] == before[name], name
+
+
+def test_nothing_is_begun_that_a_read_only_study_could_not_keep(
+    codesign: Command, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = tiny.study(tmp_path_factory, tmp_path / "own")
+
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("it was begun")
+
+    monkeypatch.setattr(measure, "build_many", work)
+    monkeypatch.setattr(campaign.explore, "explore", work)
+    with unchanged(own.root), tiny.read_only(own.root):
+        for verb in (["profile"], ["profile", "--closed-form"], ["improve", "--budget", "5"]):
+            result = codesign(*verb, "--study", own.root)
+            assert_refused(result, f"{own.root} cannot be written: Permission denied; nothing was")
+        result = codesign("fit", "--study", own.root)
+    assert result.status == 1
+    assert "MAPE" in result.out  # what was worked out is told
+    assert "predictors.safetensors cannot be written" in said(result)[-1]
+
+
+def test_two_trainings_of_a_study_come_one_after_the_other(
+    codesign: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new"
+
+    def meanwhile(*_: object) -> None:
+        with (root / "study.json").open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        raise InputError("it is held.")
+
+    monkeypatch.setattr(train, "train", meanwhile)
+    result = codesign("train", "--device", "ecp5-25f", "--study", root)
+    assert_refused(result, "it is held.")
 
 
 def test_output_that_cannot_be_written_is_no_traceback(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import accelerators, spaces
@@ -273,3 +274,18 @@ def test_the_prior_of_power_is_static_and_multipliers() -> None:
     clock = float(cost.clock_mhz(ONE, ECP5))
     expected = [0.298 + 64 * 1e-12 * clock * 1e6]
     assert cost.simple_w(Accelerators.of([ONE]), ECP5).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lut_parts": (-5e5, 1.0, 1.0, 1.0, 1.0)}, "lut_parts of device ecp5-85f gives engine "),
+        ({"ff_parts": (2e3, -1e3, 0.0, 0.0, 0.0)}, "ff_parts of device ecp5-85f gives engine "),
+        ({"clock_slope_mhz": 70.0}, "clock_slope_mhz of device ecp5-85f gives engine "),
+    ],
+)
+def test_coefficients_that_no_engine_can_have_are_named(change: dict[str, Any], words: str) -> None:
+    device = replace(ECP5, **change)
+    with pytest.raises(InputError, match=rf"^{words}.* -.*, but must give every engine") as caught:
+        cost.fits(device.grid(), device)
+    tiny.assert_one_sentence(str(caught.value))

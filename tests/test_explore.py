@@ -22,9 +22,11 @@ from codesign_kernel.constraints import Constraints
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.explore import SIGNS, Designs, Exploration
-from codesign_kernel.predict import Predictors
-from codesign_kernel.quantities import TOLD
+from codesign_kernel.predict import Predictors, hardware_features, hardware_surrogate
+from codesign_kernel.quantities import QUANTITIES, TOLD
 from codesign_kernel.rtl.shape import Shape
+from codesign_kernel.verbs import front_text
+from codesign_kernel.workload import layers_of
 
 GENERATIONS = 10
 SMALL, LARGE = tiny.DEVICES
@@ -183,6 +185,32 @@ def test_several_devices_have_one_front(predictors: Predictors) -> None:
     expected = best_of(points(union))
     np.testing.assert_array_equal(np.unique(points(found.front), axis=0), expected)
     assert set(found.front["device"]) == set(tiny.DEVICES)
+
+
+def test_a_device_without_a_design_on_the_front_has_no_rows() -> None:
+    predictors, chip = tiny.predictors(), load_device(LARGE)
+    genomes, acc = tiny.pairs(tiny.SPACE, chip, 40, 0)
+    layers = layers_of(tiny.SPACE, genomes)
+    figures = cost.figures(layers, acc, chip)
+    X, _ = hardware_features(layers, acc, chip, ())
+    for name in QUANTITIES[1:]:  # the other device betters all that this one has
+        model = hardware_surrogate().fit(X[name], 1e3 * getattr(figures, name))
+        predictors.hardware[name, LARGE] = model
+    found = search(predictors, tiny.DEVICES)
+    assert set(found.front["device"]) == {SMALL}
+    assert f"No design of {LARGE} is on the front." in front_text(found, Constraints(), False, "")
+
+
+def test_what_keeps_to_a_bound_only_when_rounded_is_told(
+    predictors: Predictors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beyond(_: object, designs: Designs, __: object) -> Designs:
+        return designs[np.zeros(len(designs), dtype=bool)]
+
+    monkeypatch.setattr(explore, "_precise", beyond)
+    with pytest.raises(InputError, match="relax those that bind by a millionth") as raised:
+        search(predictors, tiny.DEVICES, generations=2)
+    tiny.assert_one_sentence(str(raised.value))
 
 
 def test_only_the_engines_that_are_given_are_searched(predictors: Predictors) -> None:

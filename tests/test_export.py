@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from html import escape
@@ -37,7 +39,7 @@ from codesign_kernel.datasets import Dataset, load
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.export import export, specialised, to_onnx
-from codesign_kernel.files import digest, read_arrays, write_arrays
+from codesign_kernel.files import digest, read_arrays, read_json, write_arrays
 from codesign_kernel.program import Map, Program
 from codesign_kernel.report import Counted, origins
 from codesign_kernel.rtl.shape import Shape
@@ -287,6 +289,36 @@ def test_exporting_again_replaces_and_changes_nothing(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize("name", ["README.txt", "layers.csv", "mine"])
+def test_what_no_export_wrote_is_not_written_over(
+    fitted: Study, design: Design, digits: Dataset, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"holds {name}, which this would lose: name a new"):
+        export(fitted, design, unread(digits), tmp_path)
+    assert os.listdir(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_an_export_that_was_killed_is_written_again(
+    fitted: Study, design: Design, digits: Dataset, folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    target = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[export.__module__], "specialised", killed)
+        with pytest.raises(KeyboardInterrupt):
+            export(fitted, design, digits, target)
+    assert read_json(target / "design.json")["unfinished"]
+    (target / "notes.txt").write_text("mine")
+    export(fitted, design, digits, target)
+    assert read_json(target / "design.json") == read_json(folder / "design.json")
+    assert (target / "notes.txt").read_text() == "mine"
+
+
 def test_another_study_or_its_export_is_not_written_over(
     fitted: Study, design: Design, digits: Dataset, folder: Path
 ) -> None:
@@ -379,7 +411,7 @@ def test_folder_that_cannot_be_written_shows_before_the_training(
     fitted: Study, design: Design, digits: Dataset, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"layers\.csv cannot be written: .*\.$"):
+    with pytest.raises(InputError, match=r"out cannot be read: Not a directory\.$"):
         export(fitted, design, unread(digits), tmp_path / "file" / "out")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import (
     alone,
+    cache_folder,
     read_arrays,
     read_json,
     read_toml,
@@ -55,6 +57,26 @@ def test_text_and_json_round_trip(tmp_path: Path) -> None:
 def test_toml_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('a = "é"\n[b]\nc = [1, 2.5]\n', encoding="utf-8")
     assert read_toml(tmp_path / "a.toml") == {"a": "é", "b": {"c": [1, 2.5]}}
+
+
+def test_toml_in_another_encoding_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('a = "é"\n', encoding="latin-1")
+    with pytest.raises(InputError, match=r"a\.toml is not valid TOML: it is no text in UTF-8\.$"):
+        read_toml(tmp_path / "a.toml")
+
+
+@pytest.mark.parametrize("home", ["", "here"])
+def test_a_home_that_is_nowhere_is_no_place_for_a_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "codesign"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    with pytest.raises(InputError, match=f"^HOME is '{home}', but must be an absolute path, or"):
+        cache_folder()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "codesign"
 
 
 def test_arrays_round_trip(tmp_path: Path) -> None:
@@ -140,6 +162,40 @@ def test_new_files_have_the_usual_mode(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "a")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "a.txt")]
     assert modes[0] == modes[1]
+
+
+def test_the_mode_of_a_file_that_is_replaced_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.touch(0o600)
+    with replacing(path) as temporary:
+        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
+        temporary.write_text("new")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("new", 0o600)
+    path.chmod(0o444)
+    write_text(path, "newer")
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("newer", 0o444)
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (link := tmp_path / "a.txt").symlink_to("far/b.txt")
+    for text in ("new", "newer"):
+        write_text(link, text)
+        assert link.is_symlink()
+        assert (tmp_path / "far" / "b.txt").read_text() == text
+    assert len([*tmp_path.rglob("*")]) == 3
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    (link := tmp_path / "null").symlink_to("/dev/null")
+    for path in (pipe, link, tmp_path, Path("/"), Path()):
+        words = f"{path} cannot be written: Not a regular file; nothing changed."
+        with pytest.raises(InputError, match=f"^{re.escape(words)}$"):
+            write_text(path, "a")
+    assert pipe.is_fifo()
+    assert Path("/dev/null").is_char_device()
+    assert sorted(os.listdir(tmp_path)) == ["null", "pipe"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tiny
 
 from codesign_kernel import baselines, fits, measure, meters, predict
+from codesign_kernel.errors import InputError
 from codesign_kernel.margins import ImageSurrogate, accuracy_of
 from codesign_kernel.predict import accuracy_features, image_features
 from codesign_kernel.space import Architecture
@@ -89,6 +90,26 @@ def test_accuracies_of_ones_own_have_no_margins(own: Study) -> None:
     frame = measure.rows(own, "accuracy")
     assert set(frame["accuracy"]) == {50.0}
     assert fits.margins(own, frame) is None
+
+
+@pytest.mark.parametrize("value", [1e250, 0.0])
+def test_a_value_that_nothing_can_be_learnt_from_is_named_with_who_recorded_it(
+    own: Study, value: float
+) -> None:
+    device = tiny.DEVICES[0]
+    frame = measure.rows(own, "latency_ms", device)
+    with own.store.writing() as connection:
+        for i, row in enumerate(frame.itertuples()):
+            key = (row.architecture, row.accelerator, row.device)
+            values = {"latency_ms": value if i == 3 else 1.0}
+            own.store.add(connection, key, values, f"{meters.RECORDED}a board", "measured", 0.0)
+    with pytest.raises(InputError) as caught:
+        fits.fit(own)
+    design = "@".join(frame.loc[3, ["architecture", "accelerator", "device"]])
+    assert str(caught.value) == (
+        f"latency_ms of {design} is {value:g}, by a board, but must be positive and at most 1e+100:"
+        " remove it by `codesign record --forget 'a board'`."
+    )
 
 
 def test_what_was_verified_is_learnt_from_and_not_counted(

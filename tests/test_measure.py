@@ -264,6 +264,22 @@ def test_accuracy_is_said_to_be_of_what_is_learnt_from(own: Study) -> None:
     assert measure.accuracy_of(own) == "the validation images with the supernet's weights"
 
 
+def test_accuracies_of_another_supernet_and_a_damaged_one_are_told_apart(own: Study) -> None:
+    arrays, about = read_arrays(own.supernet_path)
+    write_arrays(own.supernet_path, arrays, about | {"other": 1})
+    with pytest.raises(InputError) as raised:
+        measure.rows(own, "accuracy")
+    assert str(raised.value) == (
+        "accuracy was measured for 0 designs, but at least 10 are needed, and "
+        f"{tiny.ARCHITECTURES} are of another supernet than {own.supernet_path}: run `codesign "
+        "profile` on this study."
+    )
+    os.truncate(own.supernet_path, own.supernet_path.stat().st_size // 2)
+    with pytest.raises(InputError, match=r"supernet\.safetensors is damaged") as raised:
+        measure.rows(own, "accuracy")
+    tiny.assert_one_sentence(str(raised.value))
+
+
 @pytest.mark.parametrize("there", [0, 9])
 def test_fewer_than_ten_rows_are_refused(own: Study, there: int) -> None:
     with closing(sqlite3.connect(own.store.path)) as connection, connection:

@@ -209,6 +209,10 @@ def test_a_table_and_a_device_of_ones_own(codesign: Command, tmp_path: Path) -> 
     assert status == 0
     assert out.startswith(f"net on {ACC}, Lattice Mine, 122 MHz, modelled. Layers are modelled.\n")
     assert read_topology(table).layers.macs.tolist() == [640]
+    device.write_text(re.sub("clock_slope_mhz = .*", "clock_slope_mhz = 70", device.read_text()))
+    status, out, err = codesign(table, "--accelerator", ACC, "--device", device)
+    assert (status, out) == (1, "")
+    assert "clock_slope_mhz of device mine gives engine" in err
     device.write_text(own)  # a clock of its own would be passed over for the engines of the other
     status, out, err = codesign(table, "--accelerator", ACC, "--device", device)
     assert (status, out) == (1, "")

@@ -207,6 +207,20 @@ def test_the_own_layout_has_groups_and_says_the_output(tmp_path: Path) -> None:
 OWN = ",".join(COLUMNS) + "\n"
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_table_may_be_quoted_and_parted_otherwise(
+    tmp_path: Path, separator: str, quote: str
+) -> None:
+    lines = [COLUMNS, ("a", 8, 8, 3, 3, 6, 8, 2, 1, 8, 6), ("b", 8, 6, 1, 1, 8, 8, 1, 2, 4, 3)]
+    text = "".join(
+        separator.join(f"{quote}{cell}{quote}" for cell in line) + "\n" for line in lines
+    )
+    layers = read_topology(topology(tmp_path, text)).layers
+    assert list(layers.names) == ["a", "b"]
+    assert layers.macs.tolist() == [8 * 3 * 9 * 48, 8 * 8 * 12]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -233,6 +247,11 @@ OWN = ",".join(COLUMNS) + "\n"
         ("Layer,M,N,K\na,100000,100000,100000\n", "multiply-accumulates of line 2 of"),
         (OWN + "c,8,8,3,3,6,8,4,1,8,8\n", "must divide its 6 channels and 8 filters"),
         (OWN + "c,8,8,3,3,6,8,2,1,8\n", "width in line 2 of"),
+        (OWN + "c,8,8,3,3,6,8,2,1,800,800\n", "height in line 2 of"),
+        (OWN + "c,8,8,3,3,6,8,2,1,11,8\n", "is 11, but must be from 6 to 10: in_height is 8, kern"),
+        (OWN + "c,8,8,3,3,6,8,2,1,8,5\n", "is 5, but must be from 6 to 10: in_width is 8, kernel_"),
+        (OWN + "c,8,8,3,3,6,8,2,1000,8,8\n", "is 8, but must be from 1 to 1: in_height is 8, ker"),
+        (OWN + 'c,"8,8,3,3,6,8,2,1,8,8\n', "line 2 of"),
     ],
 )  # fmt: skip
 def test_malformed_tables_are_refused(tmp_path: Path, content: str, words: str | None) -> None:

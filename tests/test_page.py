@@ -1,14 +1,16 @@
 """The page's server starts or says why not, serves this machine alone, and ends without a word."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -105,17 +107,46 @@ def test_the_server_listens_here_alone_and_ends_without_a_word(study: Path, tmp_
     assert running.said == "Starting the page, some seconds.\n"
 
 
-def test_kernels_whose_browser_vanished_are_ended(
-    monkeypatch: pytest.MonkeyPatch, study: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch, study: Path) -> Iterator[Callable[[], page.Server]]:
+    """What makes the page's server; what that changes of this process is undone."""
     monkeypatch.setattr("os.environ", dict(os.environ))
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        server = page.make_server(study, 0)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    yield lambda: page.make_server(study, 0)
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_kernels_whose_browser_vanished_are_ended(
+    made: Callable[[], page.Server], tmp_path: Path
+) -> None:
+    server = made()
     server.connection_dir = str(tmp_path)
     kernels = server.init_settings()["kernel_manager"]
     assert kernels.cull_idle_timeout == page.CULL_SECONDS > 0
     assert 0 < kernels.cull_interval <= page.CULL_SECONDS
     assert not kernels.cull_connected  # a lecturer may talk for longer than that
+
+
+def test_no_configuration_of_jupyter_opens_the_page_to_others(
+    made: Callable[[], page.Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("JUPYTER_CONFIG_DIR", str(tmp_path))
+    voila = {"ip": "0.0.0.0", "open_browser": False}
+    (tmp_path / "voila.json").write_text(json.dumps({"Voila": voila}))
+    kernel = {"KernelManager": {"transport": "tcp", "ip": "0.0.0.0"}}
+    (tmp_path / "jupyter_config.json").write_text(json.dumps(kernel))
+    server = made()
+    assert server.ip == page.HOST
+    assert server.open_browser  # which is what says the address
+    assert server.config.KernelManager == {"transport": "ipc"}
+
+
+def test_sockets_are_where_their_path_is_short_enough(
+    made: Callable[[], page.Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (long := tmp_path / (60 * "x")).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert made().connection_dir_root == "/tmp"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(InputError, match=r"TMPDIR is .*up to 37 bytes"):
+        made()

@@ -1,5 +1,6 @@
 """Measurements of one's own: from a table into a study, and what is predicted from them."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -117,7 +118,22 @@ def test_accuracy_of_architectures_alone_and_designs_in_one_column(
         ("design,latency_ms\nw9k3-w16k3@4x4x1w16f16@DEV,1\n", "line 2 of "),
         ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,fast\n",
          "latency_ms in line 2 of .* is 'fast', but must be a number"),
-        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,0\n", "is 0, but must be more"),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,0\n", "is 0.0, but must be from 1e-06 to"),
+        *(
+            (f"design,{name}\nw8k3-w16k3@4x4x1w16f16@DEV,{cell}\n", f"{name} in line 2 of .*{what}")
+            for name, cell, what in [
+                ("latency_ms", "1_000", "must be a number"),
+                ("latency_ms", "\uff11", "must be a number"),
+                ("latency_ms", "1e300", "must be from 1e-06 to 1e[+]07"),
+                ("power_w", "20000", "must be from 1e-06 to 10000"),
+                ("clock_mhz", "1e8", "must be from 0.01 to 10000"),
+                ("accuracy", "0.95", "must be in %, as 95 for a part of 0.95"),
+            ]
+        ),
+        ("design,architecture,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,w8k5-w16k3,1\n",
+         "line 2 of .*architecture is 'w8k5-w16k3', but design says w8k3-w16k3"),
+        ("design,device,accuracy\nw8k3-w16k3@4x4x1w16f16@DEV,ecp5-85f,90\n",
+         "line 2 of .*device is 'ecp5-85f', but design says DEV"),
         ("design,accuracy\nw8k3-w16k3,101\n", "accuracy in line 2 of .* must be from 0 to 100"),
         ("design,latency_ms\nw8k3-w16k3,1\n", "line 2 of .*design is 'w8k3-w16k3'"),
         ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,\n", "holds no measurement"),
@@ -131,15 +147,51 @@ def test_a_table_with_a_fault_is_refused_whole(
     path = tmp_path / "own.csv"
     path.write_text(text.replace("DEV", SMALL))
     before = tiny.contents(study.root)
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(InputError, match=words.replace("DEV", SMALL)) as caught:
         record.record(study, path, "me")
     tiny.assert_one_sentence(str(caught.value))
     assert tiny.contents(study.root) == before
 
 
+def test_what_is_far_from_predicted_is_doubted_and_can_be_forgotten(
+    study: Study, codesign: Codesign, tmp_path: Path
+) -> None:
+    path, before = tmp_path / "own.csv", study.store.rows()
+    design = f"w8k3-w16k3@4x4x1w16f16@{SMALL}"
+    told = study.predict([study.find(design)]).iloc[0]
+    rows = f"{design},{told['accuracy']},{1000 * told['latency_ms']},{told['power_w']}\n"
+    path.write_text(f"design,accuracy,latency_ms,power_w\n{rows}")
+    status, out, err = codesign("record", path, "--by", "a board", "--study", study.root)
+    assert status == 0
+    assert f"latency_ms on {SMALL}: 1 designs measured" in out
+    assert err == (
+        f"codesign: latency_ms in line 2 of {path} is {1000 * told['latency_ms']:g} ms, but "
+        f"{told['latency_ms']:.3g} ms is predicted: 1 of 1 values are off by more than a factor of "
+        "100, so look at their unit; `codesign record --forget 'a board'` removes it.\n"
+    )
+    path.write_text("design,accuracy\nw8k3-w16k3,5\n")
+    assert "is predicted: 1 of 1 values are off by more than 20 points" in codesign(
+        "record", path, "--by", "other", "--study", study.root)[2]  # fmt: skip
+    status, _, err = codesign("record", "--forget", "boar", "--study", study.root)
+    assert (status, err) == (
+        1, "codesign: --forget is 'boar', but this study has records by 'a board', 'other'.\n"
+    )  # fmt: skip
+    for words in (["--by", "x"], [path], [path, "--by", "x", "--forget", "x"], []):
+        status, _, err = codesign("record", *words, "--study", study.root)
+        assert (status, err.count("\n")) == (1, 1)
+    for by, n in (("a board", 3), ("other", 1)):
+        status, out, _ = codesign("record", "--forget", by, "--study", study.root)
+        assert (status, out) == (
+            0, f"{n} values by {by} removed; `codesign fit` learns without them.\n"
+        )  # fmt: skip
+    pd.testing.assert_frame_equal(study.store.rows(), before)
+
+
 def test_who_measured_is_a_name(study: Study, tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("design,accuracy\nw8k3-w16k3,90\n")
     with pytest.raises(InputError, match=r"--by is ' ', but must be a name of up to 60 letters\."):
-        record.record(study, tmp_path / "own.csv", " ")
+        record.record(study, path, " ")
 
 
 def test_a_meter_of_ones_own_is_held_to_names_that_are_known(study: Study) -> None:
@@ -185,6 +237,19 @@ def test_what_to_measure_next_is_written_filled_in_and_recorded(
     )
     status, _, err = codesign(*asked, "--designs", 0)
     assert (status, err) == (1, "codesign: --designs is 0, but must be from 1 to 1000.\n")
+
+
+@pytest.mark.parametrize("out", ["/", "", ".", "file/out.csv"])
+def test_where_no_table_can_be_is_said_before_the_search(
+    study: Study, codesign: Codesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(explore, "explore", None)  # which would fail
+    status, printed, err = codesign("propose", out, "--study", study.root)
+    assert (status, printed) == (1, "")
+    said = "must be a file|cannot be written: Not a directory"
+    assert re.search(rf"^codesign: FILE\.csv .*({said})\.$", err)
 
 
 def test_proposing_that_is_stopped_begins_anew(

@@ -7,12 +7,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -315,6 +316,27 @@ except InputError as error:
     assert (writable, read) == ("False", f"{ {ONE} } 1")
     assert error.startswith(f"{store.path} cannot be written: ")
     assert store.keys("m") == {ONE}
+
+
+def test_what_a_killed_writer_left_where_nothing_can_be_written_says_what_to_do(
+    store: Store, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with store.writing() as connection:
+        store.add(connection, ONE, {"a": 1.0}, "m", "measured", 0.5)
+        for path in (store.path, store.path.with_name(f"{store.path.name}-wal")):
+            shutil.copy(path, shared)
+    left = Store(shared / store.path.name)
+    reads: list[Callable[[], object]] = [left.rows, left.picked, lambda: left.keys("m")]
+    with tiny.read_only(shared):
+        for read in reads:
+            with pytest.raises(InputError, match="copy the folder to where it can be wr") as raised:
+                read()
+            tiny.assert_one_sentence(str(raised.value))
+            assert "SELECT" not in str(raised.value)
+    shutil.copytree(shared, tmp_path / "copy")
+    assert len(Store(tmp_path / "copy" / store.path.name).rows()) == 1
 
 
 def test_reading_leaves_no_trace(store: Store) -> None:

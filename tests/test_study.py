@@ -15,7 +15,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign_kernel import cost, explore, measure, meters, pareto, study, train
+from codesign_kernel import __version__, cost, explore, measure, meters, pareto, study, train
 from codesign_kernel.accelerator import load_device
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.design import Design
@@ -298,6 +298,22 @@ def test_a_folder_without_a_study_says_how_to_get_one(tmp_path: Path) -> None:
     assert "codesign run --preset quick" in str(raised.value)
     assert "data/studies/fashion" in str(raised.value)
     tiny.assert_one_sentence(str(raised.value))
+
+
+def test_a_study_of_another_version_that_cannot_be_read_says_so(empty: Study) -> None:
+    path = empty.root / "study.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"version": "9.0.0"}))
+    assert open_study(empty.root) == empty  # what can be read is
+    for change in ({"shape": 3}, {"devices": []}, {"space": {}}):
+        path.write_text(json.dumps(content | {"version": "9.0.0"} | change))
+        with pytest.raises(InputError) as raised:
+            open_study(empty.root)
+        told = f"; it was written by version '9.0.0' of this program, this is {__version__}."
+        assert str(raised.value).endswith(told)
+        tiny.assert_one_sentence(str(raised.value))
+        path.write_text(json.dumps(content | change))
+        assert told not in (sentence(lambda: open_study(empty.root)) or "")
 
 
 @pytest.mark.parametrize(

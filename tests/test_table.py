@@ -43,6 +43,16 @@ def test_a_file_is_read_as_texts(tmp_path: Path, separator: str) -> None:
     }
 
 
+@pytest.mark.parametrize("blank", ["\n", " \n\r\n", "\ufeff\n"])
+def test_blank_lines_before_the_header_are_left_out(tmp_path: Path, blank: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_bytes(f"{blank}a;b\n1;2\n".encode())
+    assert read_table(path).to_dict("list") == {"a": ["1"], "b": ["2"]}
+    path.write_bytes(f"{blank}a;b\n1;2\n1;2;3\n".encode())
+    line = blank.count("\n") + 3
+    assert_refused(f"line {line} of {path} has 3 fields", read_table, path)
+
+
 def test_none_and_a_dash_are_missing_among_numbers_and_a_level_among_texts(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text(

@@ -1,6 +1,7 @@
 """Training: what a step sees and does, that a kill costs nothing, and that bad input is named."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from codesign_kernel import train as phase
 from codesign_kernel.batches import batch, indices
 from codesign_kernel.datasets import ArraySplit, Dataset, load
 from codesign_kernel.errors import InputError
@@ -462,6 +464,21 @@ def test_finished_training_returns_at_once(digits: Dataset, whole: tuple[State, 
     assert path.stat() == before
     assert same(load_supernet(path).state_dict(), weights)
     assert not load_supernet(path).training
+
+
+def test_a_straggler_leaves_what_another_finished(
+    digits: Dataset, whole: tuple[State, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, finished = whole
+    path = tmp_path / "net"
+
+    def meanwhile(*_: object) -> None:
+        shutil.copy(finished, path)
+
+    monkeypatch.setattr(phase, "check_finite", meanwhile)
+    net = train(SPACE, digits, "tiny", 0, path, preset=TINY, save_every_s=0)
+    assert same(net.state_dict(), weights)
+    assert path.read_bytes() == finished.read_bytes()  # with its seconds: measurements go by it
 
 
 # --- bad input is named -------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import tiny
@@ -68,7 +69,7 @@ def test_implement_prints_the_median_of_its_seeds_and_writes_the_fastest(
 
 
 def test_what_cannot_fit_or_be_is_refused_before_anything_is_made(
-    codesign: Command, monkeypatch: pytest.MonkeyPatch
+    codesign: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(synthesize, "implement_many", lambda *_: pytest.fail("it began"))
     for engine, need in (("8x8x1w1024f1024", "1,028"), ("8x8x1w65536f32", "32,788")):
@@ -76,6 +77,10 @@ def test_what_cannot_fit_or_be_is_refused_before_anything_is_made(
         assert status == 1
         assert f"{engine} with a 64-bit port does not fit the Lattice ECP5 85F: it needs " in error
         assert f"{need} DP16KD of 208.\n" in error
+    (tmp_path / "mine.txt").touch()
+    for folder, said in ((tmp_path, "holds mine.txt,"), (tmp_path / "mine.txt", "Not a dir")):
+        status, _, error = codesign("8x8x1w32f32", "--folder", folder)
+        assert (status, said in error) == (1, True)
     status, _, error = codesign("8x8x1w32f32", "--seed", 1, "--seed", -1)
     assert (status, "seed of place and route is -1" in error) == (1, True)
 
