@@ -74,8 +74,9 @@ def forget(study: Study, by: str) -> str:
     method, rows = _method("--forget", by), study.store.found()
     names = sorted({each for text in rows["method"] if (each := recorded(text) and text)})
     if method not in names:
-        there = ", ".join(repr(name.removeprefix(RECORDED)) for name in names) or "nobody"
-        raise InputError(f"--forget is {shown(by)}, but this study has records by {there}.")
+        there = " and ".join(repr(name.removeprefix(RECORDED)) for name in names)
+        has = f"has records by {there}" if names else "has no records by anybody"
+        raise InputError(f"--forget is {shown(by)}, but this study {has}.")
     count = study.store.forget(method)
     return f"{count} values by {by.strip()} removed; `codesign fit` learns without them."
 

@@ -174,7 +174,7 @@ def test_what_is_far_from_predicted_is_doubted_and_can_be_forgotten(
         "record", path, "--by", "other", "--study", study.root)[2]  # fmt: skip
     status, _, err = codesign("record", "--forget", "boar", "--study", study.root)
     assert (status, err) == (
-        1, "codesign: --forget is 'boar', but this study has records by 'a board', 'other'.\n"
+        1, "codesign: --forget is 'boar', but this study has records by 'a board' and 'other'.\n"
     )  # fmt: skip
     for words in (["--by", "x"], [path], [path, "--by", "x", "--forget", "x"], []):
         status, _, err = codesign("record", *words, "--study", study.root)
