@@ -8,6 +8,7 @@ the margins on single images (`margins.py`) with an accuracy.
 
 import math
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -52,9 +53,26 @@ CREATE TABLE IF NOT EXISTS picked (
 ) WITHOUT ROWID
 """
 SOURCES = ("measured", "modelled")
+PATIENCE_S = 30  # to wait for another writer
 Series = NDArray[np.int8]
 Key = tuple[str, str, str]  # architecture, accelerator, device
 KEY = ["architecture", "accelerator", "device"]  # columns that hold it
+
+
+def _patiently(connection: sqlite3.Connection, statement: str) -> None:
+    """Execute a statement once it can be: SQLite waits for locks, but not while another writer
+    comes or goes, i.e. changes the file's mode."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # of whatever kind
+            if not busy or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class Store:
@@ -70,10 +88,10 @@ class Store:
             if write:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             uri = f"{self.path.resolve().as_uri()}?mode={'rwc' if write else 'ro'}"
-            with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+            with closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE_S)) as connection:
                 if write:
                     for table in (_SCHEMA, _SERIES, _PICKED):
-                        connection.execute(table)
+                        _patiently(connection, table)
                 yield connection
         except (sqlite3.Error, OSError) as error:
             does = "written" if write else "read"
@@ -97,7 +115,7 @@ class Store:
         that is left to the last writer.
         """
         with self._open(write=True) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _patiently(connection, "PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")  # safe with WAL, and rows cost no wait
             try:
                 yield connection

@@ -220,19 +220,19 @@ import sys
 from pathlib import Path
 from codesign_kernel.store import Store
 store = Store(Path(sys.argv[1]))
-for i in range(20):
+for i in range(30):
     with store.writing() as connection:
         store.add(connection, (f"{sys.argv[2]}-{i}", "", ""), {"a": 1.0}, "m", "measured", 0.0)
     assert (f"{sys.argv[2]}-{i}", "", "") in store.keys("m")
 """
-    both = [
+    several = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(store.path), name], stderr=subprocess.PIPE, text=True
         )
-        for name in ("x", "y")
+        for name in ("x", "y", "z")
     ]
-    assert [process.communicate()[1] for process in both] == ["", ""]
-    assert len(store.rows()) == 40
+    assert [process.communicate()[1] for process in several] == ["", "", ""]
+    assert len(store.rows()) == 90
     assert os.listdir(store.path.parent) == [store.path.name]
 
 
