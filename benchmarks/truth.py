@@ -22,11 +22,11 @@ from codesign_kernel import batches, quantize, routed, train
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import digest, read_arrays, write_arrays
-from codesign_kernel.meters import SIMULATION, Accuracy, build_many
+from codesign_kernel.meters import SIMULATION, Accuracy
 from codesign_kernel.program import compile_network
 from codesign_kernel.quantize import Quantized
 from codesign_kernel.rtl.shape import Shape
-from codesign_kernel.simulate import memory_of, simulate
+from codesign_kernel.simulate import build_many, memory_of, simulate
 from codesign_kernel.study import Study, open_study
 from codesign_kernel.truth import FIELDS, UNFIT
 

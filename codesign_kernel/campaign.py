@@ -6,7 +6,7 @@ they are measured, and each measurement as it comes: killed, the same command go
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -205,12 +205,8 @@ class Improvement:
     @property
     def box(self) -> Box:
         """The box in which hypervolume is measured, once the first round has begun."""
-        box = Box(tuple(self.campaign.box["low"]), tuple(self.campaign.box["high"]))
-        return (
-            box
-            if self.bounds.max_energy_mj is None
-            else replace(box, energy=self.bounds.max_energy_mj)
-        )
+        low, high = (tuple(self.campaign.box[end]) for end in ("low", "high"))
+        return Box(low, high, self.bounds.max_energy_mj)
 
     def known(self) -> Known:
         """Return what was measured, on engines that keep to the bounds on DSP and block RAM."""

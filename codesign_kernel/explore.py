@@ -52,6 +52,11 @@ class Designs:
             self.device, self.genomes[index], self.accelerators[index], self.means[index], low, high
         )
 
+    @property
+    def energy_mj(self) -> np.ndarray:
+        """The predicted energy of one image in mJ, (n,): latency times power."""
+        return np.asarray(self.means[:, 1:].prod(axis=1))
+
     def worst(self, confidence: float) -> np.ndarray:
         """Accuracy, latency, power and energy in mJ, (n, 4), that each design keeps to with a
         probability of `confidence`: those of the means where no intervals are known.
@@ -60,7 +65,7 @@ class Designs:
         its ends move as the quantiles of a normal distribution do, of latency and power in
         logarithms. What is not known of these two is taken as independent.
         """
-        energy = self.means[:, 1:].prod(axis=1)
+        energy = self.energy_mj
         if self.low is None or self.high is None:
             return np.column_stack([self.means, energy])
         share = NormalDist().inv_cdf(confidence) / NormalDist().inv_cdf((1 + COVERAGE) / 2)
@@ -267,7 +272,7 @@ def tabulate(space: SearchSpace, device: Device, designs: Designs) -> pd.DataFra
         frame[f"{quantity}_low"] = np.minimum(low[:, i], designs.means[:, i])
         frame[f"{quantity}_high"] = np.maximum(high[:, i], designs.means[:, i])
     # What is not known of latency and of power is taken as independent.
-    frame["energy_mj"] = frame["latency_ms"] * frame["power_w"]
+    frame["energy_mj"] = designs.energy_mj
     for end, sign in (("_low", -1), ("_high", 1)):
         parts = (np.log(frame[name + end] / frame[name]) for name in QUANTITIES[1:])
         frame[f"energy_mj{end}"] = frame["energy_mj"] * np.exp(sign * np.hypot(*parts))

@@ -161,7 +161,7 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
     for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
         X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
         y = frame[quantity].to_numpy(dtype=np.float64)
-        keys = frame[["architecture", "accelerator", "device"]].itertuples(index=False, name=None)
+        keys = frame[KEY].itertuples(index=False, name=None)
         drawn = np.array([key not in picked for key in keys])
         if drawn.sum() < LEAST:
             raise InputError(

@@ -44,7 +44,7 @@ class Box:
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-    energy: float = np.inf
+    energy: float | None = None
 
     @classmethod
     def of(cls, figures: np.ndarray, bounds: Constraints = NONE) -> "Box":
@@ -58,8 +58,8 @@ class Box:
             *(np.inf if end is None else np.log(max(end, 1e-300)) for end in (slowest, most)),
         ]
         high = np.minimum(high + MARGIN * np.where(high > low, high - low, 1.0), ends)
-        most_mj = np.inf if bounds.max_energy_mj is None else bounds.max_energy_mj
-        return cls(tuple(map(float, low)), tuple(map(float, np.maximum(high, low + 1e-9))), most_mj)
+        high = np.maximum(high, low + 1e-9)
+        return cls(tuple(map(float, low)), tuple(map(float, high)), bounds.max_energy_mj)
 
     @property
     def span(self) -> np.ndarray:
@@ -68,7 +68,9 @@ class Box:
 
     def points(self, figures: np.ndarray) -> np.ndarray:
         """Return figures (n, 3) as points to be minimised, (n, 3): 0 to 1 inside the box."""
-        points = (_goals(figures) - self.low) / self.span
+        points = np.asarray((_goals(figures) - self.low) / self.span)
+        if self.energy is None:
+            return points
         over = figures[:, 1:].prod(axis=1) / max(self.energy, 1e-300)
         return np.asarray(np.where(over[:, None] > 1, np.maximum(points, over[:, None]), points))
 

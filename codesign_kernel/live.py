@@ -121,8 +121,8 @@ def chart(cloud: Cloud, power_from: str) -> alt.LayerChart:
         columns={name: f"{name}_worst" for name in bounded}
     )
     rows = rows.assign(n=np.arange(len(cloud.points)))
-    means = cloud.designs.means[cloud.points]
-    rows[[*bounded]] = np.column_stack([means, means[:, 1] * means[:, 2]])
+    shown = cloud.designs[cloud.points]
+    rows[[*bounded]] = np.column_stack([shown.means, shown.energy_mj])
     for name, digits in {"accuracy": 4, "latency_ms": 7, "power_w": 6, "energy_mj": 7}.items():
         rows[[name, f"{name}_worst"]] = rows[[name, f"{name}_worst"]].round(digits)
     x = alt.X("latency_ms:Q", title=f"{TITLES['latency_ms']}, predicted",

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -30,13 +30,13 @@ from .meters import (
     Closed,
     Meter,
     Simulated,
-    build_many,
     images_of,
     recorded,
     supernet_method,
 )  # fmt: skip
 from .quantities import QUANTITIES
 from .rtl.shape import Shape
+from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace
 from .store import KEY, Key
 from .study import LEAST, Study
@@ -131,9 +131,8 @@ def measure(
     for key in pending:  # what could not be read again is not stored
         study.space.encode(Architecture.parse(key[0]))
         study.device(key[2] or next(iter(study.devices)))
-    with study.store.writing() as connection, ExitStack() as stack:
-        bar = stack.enter_context(tqdm(pending, desc=label, unit="design"))
-        stack.enter_context(ticking(bar))
+    bar = tqdm(pending, desc=label, unit="design")
+    with study.store.writing() as connection, bar, ticking(bar):
         for key in bar:
             began = time.perf_counter()
             values = meter.measure(key)

@@ -6,9 +6,8 @@ hardware enter through the same interface.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,11 +19,10 @@ from .design import Design
 from .errors import InputError
 from .program import Program, compile_network
 from .rtl.shape import Shape
-from .simulate import Run, build, memory_of, simulate
+from .simulate import Run, memory_of, simulate
 from .space import Architecture
 from .store import Key, Series
 from .study import Study
-from .threads import in_threads
 from .workload import layers_of
 
 if TYPE_CHECKING:
@@ -168,11 +166,6 @@ class Simulated:
         shape = Shape(design.accelerator, device.port_bits)
         image = batches.to_tensor(self.subnets.dataset.validation.batch(np.zeros(1, np.int64)))
         return compile_network(quantised.network, shape), quantised.input(image)[0]
-
-
-def build_many(shapes: Sequence[Shape], workers: int) -> None:
-    """Make the simulators of engines, `workers` at once. Raises InputError as `build` does."""
-    in_threads([partial(build, shape) for shape in shapes], workers, "compile engines", "engine")
 
 
 def activity(run: Run, program: Program, flip_flops: float) -> cost.Activity:

@@ -100,14 +100,14 @@ def hardware_features(
     depth = (layers.filters > 0).sum(axis=1)
     waste = np.log2(busy * acc.pf * acc.pc * acc.pv / macs[which])
     rest = np.column_stack([columns, sizes[which], waste, depth[which]])
-    names = ["prior", *names, "log2_macs", "log2_weights", "log2_maps", "log2_waste", "layers"]
-    X = {name: np.column_stack([prior, rest]) for name, prior in priors.items()}
-    kept = {name: np.full(len(names), True) for name in X}
+    names = [*names, "log2_macs", "log2_weights", "log2_maps", "log2_waste", "layers"]
+    beside = dict.fromkeys(priors, (rest, names))
     if "power_w" in measured:
-        kept["power_w"] = ~np.isin(names, BUFFERS)
+        few = [i for i, name in enumerate(names) if name not in BUFFERS]
+        beside["power_w"] = rest[:, few], [names[i] for i in few]
     return (
-        {name: X[name][:, columns] for name, columns in kept.items()},
-        {name: [*np.array(names)[columns]] for name, columns in kept.items()},
+        {name: np.column_stack([priors[name], own]) for name, (own, _) in beside.items()},
+        {name: ["prior", *own] for name, (_, own) in beside.items()},
     )
 
 

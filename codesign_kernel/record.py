@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .accelerator import Accelerator, Accelerators
 from .design import Design
 from .errors import InputError, number, shown
 from .meters import RECORDED, recorded
-from .predict import COVERAGE
 from .quantities import QUANTITIES, UNITS
 from .space import Architecture
 from .store import KEY, Key
@@ -96,28 +96,30 @@ def _doubts(study: Study, path: Path, rows: list[tuple[int, Key, str, float]]) -
         return
     for quantity in QUANTITIES:
         mine = [row for row in rows if row[2] == quantity]
-        off = []
-        for line, key, _, value in mine:
-            genome = study.space.genomes([key[0]])
+        values = np.array([row[3] for row in mine])
+        told = np.empty(len(mine))
+        devices = np.array([row[1][2] for row in mine])
+        for device in np.unique(devices):
+            here = np.flatnonzero(devices == device)
+            genomes = study.space.genomes([mine[i][1][0] for i in here])
             if quantity == "accuracy":
-                X = predictors.accuracy_inputs(genome)
-                told = float(predictors.accuracy.estimate(X, COVERAGE)[0][0])
-                wrong = abs(value - told) > POINTS
+                inputs = predictors.accuracy_inputs(genomes)
+                told[here] = predictors.accuracy.estimate(inputs)[0]
             else:
-                acc = Accelerators.of([Accelerator.parse(key[1])])
-                place = QUANTITIES.index(quantity)
-                told = float(predictors.means(genome, acc, key[2])[0, place])
-                wrong = not 1 / FACTOR <= value / told <= FACTOR
-            if wrong:
-                off.append((line, value, told))
-        if off:
-            line, value, told = off[0]
-            unit = UNITS[quantity]
+                acc = Accelerators.of([Accelerator.parse(mine[i][1][1]) for i in here])
+                figures = predictors.means(genomes, acc, str(device))
+                told[here] = figures[:, QUANTITIES.index(quantity)]
+        if quantity == "accuracy":
+            off = np.flatnonzero(np.abs(values - told) > POINTS)
+        else:
+            off = np.flatnonzero(np.abs(np.log(values / told)) > np.log(FACTOR))
+        if len(off):
+            first, unit = off[0], UNITS[quantity]
             limit = f"{POINTS:g} points" if quantity == "accuracy" else f"a factor of {FACTOR:g}"
             yield (
-                f"{quantity} in line {line} of {path} is {value:g} {unit}, but {told:.3g} {unit} "
-                f"is predicted: {len(off)} of {len(mine)} values are off by more than {limit}, so "
-                "look at their unit"
+                f"{quantity} in line {mine[first][0]} of {path} is {values[first]:g} {unit}, but "
+                f"{told[first]:.3g} {unit} is predicted: {len(off)} of {len(mine)} values are off "
+                f"by more than {limit}, so look at their unit"
             )
 
 

@@ -9,19 +9,19 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from .accelerator import Device
 from .errors import InputError, integer
 from .integer import of_layers
 from .program import Program, compile_network
 from .rtl.shape import BURST, Shape
+from .threads import in_threads
 from .tools import cached, compiler, run, versions, yosys
 from .workload import Layers
 
@@ -148,15 +148,7 @@ def _hasten(header: Path) -> None:
 
 def build_many(shapes: Sequence[Shape], workers: int = 1) -> None:
     """Make the simulators of engines, `workers` at once. Raises InputError as `build` does."""
-    bar = tqdm(desc="compile engines", total=len(shapes), unit="engine")
-    with bar, ThreadPoolExecutor(workers) as pool:
-        left = {pool.submit(build, shape) for shape in shapes}
-        while left:
-            done, left = wait(left, 1, FIRST_COMPLETED)
-            for each in done:
-                each.result()
-            bar.update(len(done))
-            bar.refresh()  # so that the clock goes on: an engine takes half a minute
+    in_threads([partial(build, shape) for shape in shapes], workers, "compile engines", "engine")
 
 
 def _runtime() -> Path:

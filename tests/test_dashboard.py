@@ -205,25 +205,24 @@ def test_slider_filters_while_it_moves(page: Page, study: Study) -> None:
 
 
 @pytest.mark.browser
-def test_number_field_filters_and_keeps_to_its_range(page: Page, study: Study) -> None:
+@pytest.mark.parametrize(
+    ("name", "column", "digits", "unit"),
+    [("Power, at most", 2, 3, "W"), ("Energy, at most", 3, 4, "mJ")],
+)
+def test_number_field_filters_and_keeps_to_its_range(
+    page: Page, study: Study, name: str, column: int, digits: int, unit: str
+) -> None:
     designs = first(study)
-    middle = float(f"{np.median(designs.worst(0.9)[:, 2]):.3f}")
-    ask(page, "Power, at most", middle)
-    assert numbers(page) == keep(designs, 2, middle)
-    slider = page.get_by_role("slider", name="Power, at most")
-    assert slider.get_attribute("aria-valuetext") == f"{middle:g} W"
-    ask(page, "Power, at most", 1e6)
-    assert numbers(page) == keep(designs, 2, np.inf)
-    highest = np.ceil(designs.worst(0.9)[:, 2].max() * 1e3) / 1e3
-    assert float(field(page, "Power, at most").input_value()) == pytest.approx(highest)
-
-
-@pytest.mark.browser
-def test_energy_can_be_limited(page: Page, study: Study) -> None:
-    designs = first(study)
-    middle = float(f"{np.median(designs.worst(0.9)[:, 3]):.4f}")
-    ask(page, "Energy, at most", middle)
-    assert numbers(page) == keep(designs, 3, middle)
+    worst = designs.worst(0.9)[:, column]
+    middle = float(f"{np.median(worst):.{digits}f}")
+    ask(page, name, middle)
+    assert numbers(page) == keep(designs, column, middle)
+    slider = page.get_by_role("slider", name=name)
+    assert slider.get_attribute("aria-valuetext") == f"{middle:g} {unit}"
+    ask(page, name, 1e6)
+    assert numbers(page) == keep(designs, column, np.inf)
+    highest = np.ceil(worst.max() * 10**digits) / 10**digits
+    assert float(field(page, name).input_value()) == pytest.approx(highest)
 
 
 @pytest.mark.browser
