@@ -6,7 +6,8 @@ Three families at the size of Fashion-MNIST, written from the ideas of their pap
 of 3 x 3 convolutions (He et al., CVPR 2016), parallel branches joined (Szegedy et al., CVPR 2015;
 with batch normalisation, Ioffe and Szegedy, ICML 2015), inverted residuals (Sandler et al., CVPR
 2018). As in the space `fashion` the stem halves the image and two later stages halve the map.
-The architectures found lie along the study's front on one device. All are trained by the recipe of
+The architectures found lie along the study's front on one device; the former are of the front of a
+study that went by accuracy with shared weights. All are trained by the recipe of
 `specialise.train_alone` for `--epochs`; with seed 0 also for twice as many, which shows whether
 more would help. Each finished row is kept: a run that was killed goes on where it stopped.
 """
@@ -194,6 +195,15 @@ def start(folder: Path | None) -> None:
     data = datasets.load("fashion-mnist", folder=folder)
 
 
+def kind_of(network: str, found: Sequence[str], former: Sequence[str]) -> str:
+    """Return the `kind` of a network in the table."""
+    if network in SIZES:
+        return "hand-designed"
+    if network in found:
+        return "found by both" if network in former else "found"
+    return "found by shared weights"
+
+
 def measured(network: str, size: str, seed: int, epochs: int, place: str, steps: int) -> dict:
     """Train one network and return its row of the table; `steps` of 0 are those of all epochs."""
     space = load_space(SPACE)
@@ -206,10 +216,9 @@ def measured(network: str, size: str, seed: int, epochs: int, place: str, steps:
     began = time.monotonic()
     specialise.fit_alone(plain, data, preset, seed, place)
     seconds = time.monotonic() - began
-    kind = "hand-designed" if network in SIZES else "found"
     on = torch.cuda.get_device_name() if place.startswith("cuda") else place
     return {
-        "network": network, "size": size, "kind": kind, "seed": seed, "epochs": epochs,
+        "network": network, "size": size, "kind": "", "seed": seed, "epochs": epochs,
         "macs": int(layers.macs.sum()), "parameters": int(layers.parameters.sum()),
         "validation": round(train.accuracy(plain, data.validation, place), 2),
         "test": round(train.accuracy(plain, data.test, place), 2),
@@ -235,6 +244,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="of whose front the architectures are")
     parser.add_argument("--device", default="ecp5-85f", help="of that front")
     parser.add_argument("--found", help="architectures in its place, joined by commas")
+    parser.add_argument("--former", default="", help="likewise, found by shared weights")
     parser.add_argument("--folder", type=Path, help="of Fashion-MNIST")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
@@ -243,7 +253,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
     found = asked.found.split(",") if asked.found else along_front(asked.study, asked.device)
-    wanted = tasks(found, asked.seeds, asked.epochs)
+    former = [name for name in asked.former.split(",") if name]
+    wanted = tasks(list(dict.fromkeys([*found, *former])), asked.seeds, asked.epochs)
     table = pd.read_csv(asked.csv) if asked.csv.exists() else pd.DataFrame(columns=KEY)
     there = set(table[KEY].itertuples(index=False, name=None))
     missing = [row for row in wanted.itertuples(index=False, name=None) if row not in there]
@@ -258,14 +269,22 @@ def main() -> None:
         pool = ProcessPoolExecutor(
             asked.workers, get_context("spawn"), initializer=start, initargs=(asked.folder,)
         )
+
+    def kept(rows: list[dict]) -> pd.DataFrame:
+        table = pd.DataFrame(rows)
+        at = table[KEY].apply(lambda row: order.get(tuple(row), len(order)), axis=1)
+        table = table.iloc[np.argsort(at, kind="stable")]
+        table["kind"] = [kind_of(network, found, former) for network in table["network"]]
+        write_text(asked.csv, table.to_csv(index=False))
+        return table
+
     with pool:
         waiting = [pool.submit(measured, *row, asked.place, asked.steps) for row in missing]
         for done in tqdm(as_completed(waiting), "train", len(waiting), unit="network"):
-            table = pd.DataFrame([*table.to_dict("records"), done.result()])
-            at = table[KEY].apply(lambda row: order.get(tuple(row), len(order)), axis=1)
-            table = table.iloc[np.argsort(at, kind="stable")]
-            write_text(asked.csv, table.to_csv(index=False))
-    shown = table.groupby(["kind", "network", "size", "epochs"], sort=False)
+            table = kept([*table.to_dict("records"), done.result()])
+    shown = kept(table.to_dict("records")).groupby(
+        ["kind", "network", "size", "epochs"], sort=False
+    )
     means = shown[["macs", "parameters", "validation", "test"]].mean()
     print(means.assign(spread=shown["test"].std()).to_string(float_format="{:.2f}".format))
 

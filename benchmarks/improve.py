@@ -157,8 +157,9 @@ def main() -> None:
     print("# `codesign improve` and the truth\n")
     print(
         f"Space {truth.space.name}: {len(truth.genomes):,} architectures on {count} engines for "
-        f"the {truth.device.label},\n{designs:,} designs: accuracy, latency and clock measured, "
-        f"power modelled; {len(scale.front):,} of them are the true front of\naccuracy on "
+        f"the {truth.device.label},\n{designs:,} designs: accuracy (with the supernet's weights), "
+        f"latency and clock measured, power modelled; {len(scale.front):,} of them\nare the true "
+        "front of accuracy on "
         f"validation images, latency and power. All ways start from the same {START} designs, as\n"
         f"`codesign profile` draws them, on {len(some)} engines, and measure {BUDGET} more: "
         "`random` as `profile` draws\nthem, on all engines; `predicted front, spread` the least "

@@ -209,10 +209,11 @@ def introduction(truth: Truth, scale: Scale, unseen: Unseen, whole: float) -> st
     n, seen = len(images.validation), len(images.test)
     paragraphs = (
         f"Space {truth.space.name}: {len(truth.genomes):,} architectures on {len(truth.engines)} "
-        f"engines for the {truth.device.label}, {designs:,} designs: accuracy, latency and clock "
-        f"measured, power modelled. {len(scale.front):,} of them are the true front: accuracy on "
-        f"{n} validation images, latency, power. A way is scored by all networks whose accuracy it "
-        "measured, each on every engine: networks are counted, simulations are not.",
+        f"engines for the {truth.device.label}, {designs:,} designs: accuracy (with the "
+        f"supernet's weights), latency and clock measured, power modelled. {len(scale.front):,} "
+        f"of them are the true front: accuracy on {n} validation images, latency, power. A way is "
+        "scored by all networks whose accuracy it measured, each on every engine: networks are "
+        "counted, simulations are not.",
         f"The first table has what is found within {BUDGET} accuracies. The three of `ours` also "
         "propose a front of predictions, which a user would measure next: the second table has "
         f"them with the networks of that front, beside the simple ways with {MORE} networks, as "

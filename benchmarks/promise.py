@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from codesign_kernel import meters, pareto, routed
+from codesign_kernel import measure, meters, pareto, routed
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.explore import SIGNS, Designs, explore
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--engines", type=int, default=3)
     asked = parser.parse_args()
     study = open_study(STUDY)
-    accuracy = meters.Accuracy(study)
+    accuracy = measure.subnets_of(study)
     engine = meters.Simulated(accuracy, study)
     rows = pd.read_csv(asked.csv).to_dict("records") if asked.csv.exists() else []
     known = {(row["architecture"], row["accelerator"], row["device"]): row for row in rows}

@@ -1,15 +1,16 @@
-"""How shared weights, and the Gaussian process, rank subnets that were also trained alone.
+"""How shared weights, specialised ones, and Gaussian processes rank subnets trained alone, too.
 
     python benchmarks/ranking.py data/studies/fashion data/ranking.csv [--place cuda] [--workers 8]
 
 Subnets spread over the sizes of the space, its extremes left out, are each trained alone with all
-steps of the study's preset, once a seed, and tested; with the supernet's weights; and predicted
-from 100 validation labels of other subnets. `--workers` of them train side by side: in processes of
-one thread each, or on CUDA, where processes would take turns, in threads of one. Each finished row
-is kept, so a run that was killed goes on where it stopped. `--only alone` trains what the table
-lists, and needs of the study its settings alone: the table may be begun on one machine with `--only
-supernet`, and trained on another. Prints how far the rankings agree: `--only report` does no more
-than that.
+steps of the study's preset, once a seed, and tested; with the supernet's weights; specialised; and
+predicted from 100 validation labels of other subnets, of either kind: those with the supernet's
+weights are in data/accuracy.csv, those specialised in the study. `--workers` of them train side by
+side: in processes of one thread each, or on CUDA, where processes would take turns, in threads of
+one. Each finished row is kept, so a run that was killed goes on where it stopped. `--only alone`
+trains what the table lists, and needs of the study its settings alone: the table may be begun on
+one machine with `--only supernet`, and trained on another. Prints how far the rankings agree:
+`--only report` does no more than that.
 """
 
 import argparse
@@ -36,7 +37,8 @@ from codesign_kernel.space import Architecture, SearchSpace, space_of
 
 LABELS = 100  # validation labels that the Gaussian process is fitted to
 KEY = ["architecture", "seed"]
-SHARED = ["supernet_validation", "supernet_test", "predicted"]
+KINDS = ("supernet", "specialised")
+SHARED = [f"{kind}_{what}" for kind in KINDS for what in ("validation", "test", "predicted")]
 ALONE = ["alone_validation", "alone_test", "seconds", "place"]
 RESAMPLES = 2000  # of the subnets, for the intervals of the rankings
 
@@ -77,33 +79,39 @@ def plan(study: Path, subnets: int, seeds: int) -> pd.DataFrame:
     return rows.reindex(columns=[*KEY, "macs", *SHARED, *ALONE])
 
 
-def predicted(study: Path, architectures: list[str]) -> dict[str, float]:
-    """Return the accuracy (%) of each, predicted from rows that the study has of other subnets."""
-    from codesign_kernel import fits, measure, predict
-    from codesign_kernel.study import open_study
+def predicted(space: SearchSpace, labels: pd.DataFrame, architectures: list[str]) -> np.ndarray:
+    """Return the accuracy (%) of each, predicted from LABELS of other subnets: columns
+    `architecture` and `accuracy`."""
+    from codesign_kernel import predict
 
-    opened = open_study(study)
-    rows = measure.rows(opened, "accuracy", "")
-    rows = rows[~rows["architecture"].isin(architectures)][:LABELS]
+    rows = labels[~labels["architecture"].isin(architectures)][:LABELS]
     if len(rows) < LABELS:
-        raise ValueError(f"{study} has {len(rows)} labels of other subnets, but needs {LABELS}.")
-    X, _ = fits.inputs(opened, "accuracy", "", rows)
+        raise ValueError(f"there are {len(rows)} labels of other subnets, but {LABELS} are needed.")
+    X, _ = predict.accuracy_features(space, space.genomes(rows["architecture"]))
     model = predict.accuracy_surrogate().fit(X, rows["accuracy"])
-    asked = pd.DataFrame({"architecture": architectures})
-    means = model.predict(fits.inputs(opened, "accuracy", "", asked)[0])
-    return dict(zip(architectures, means.round(2).tolist(), strict=True))
+    asked, _ = predict.accuracy_features(space, space.genomes(architectures))
+    return np.asarray(model.predict(asked)).round(2)
 
 
 def shared(task: Task, study: Path, architectures: list[str]) -> dict[str, dict[str, float]]:
     """Return the figures SHARED of each architecture, all in %."""
-    supernet = train.load_supernet(study / "supernet.safetensors")
-    data, guesses = data_of(task), predicted(study, architectures)
-    calibration = train.calibration_images(data)
-    found = {}
-    for name in tqdm(architectures, "shared weights", unit="subnet"):
-        network = train.subnet(supernet, Architecture.parse(name), calibration)
-        figures = [train.accuracy(network, part) for part in (data.validation, data.test)]
-        found[name] = dict(zip(SHARED, [*figures, guesses[name]], strict=True))
+    from codesign_kernel import measure, meters
+    from codesign_kernel.study import open_study
+
+    opened, shipped = open_study(study), Path(__file__).parents[1] / "data" / "accuracy.csv"
+    known = {
+        "supernet": pd.read_csv(shipped).rename(columns={"validation": "accuracy"}),
+        "specialised": measure.rows(opened, "accuracy"),
+    }
+    data, found = data_of(task), {name: dict[str, float]() for name in architectures}
+    for kind in KINDS:
+        meter = meters.WEIGHTS[kind](opened, task.folder)
+        guesses = predicted(task.space, known[kind], architectures)
+        for name, guess in zip(tqdm(architectures, kind, unit="subnet"), guesses, strict=True):
+            network = meter.network(Architecture.parse(name))
+            figures = [train.accuracy(network, part) for part in (data.validation, data.test)]
+            columns = SHARED[3 * KINDS.index(kind) :][:3]
+            found[name] |= dict(zip(columns, [*figures, float(guess)], strict=True))
     return found
 
 
@@ -123,9 +131,9 @@ def report(table: pd.DataFrame) -> str:
     """Return how far rankings agree, in Markdown, on the subnets that all seeds have trained.
 
     Kendall's tau of each with test accuracy trained alone: its mean over the seeds, between which
-    values 90 % of RESAMPLES of the subnets lie, and with each seed by itself. The last row is that
-    of the seeds with each other. Then what is left of both kinds of accuracy without what size
-    explains, by a line over the logarithm of MACs.
+    values 90 % of RESAMPLES of the subnets lie, and with each seed by itself; and with the test
+    accuracy of the subnets specialised. The last row is that of the seeds with each other. Then
+    what is left of accuracies without what size explains, by a line over the logarithm of MACs.
     """
     tests = table.pivot(index="architecture", columns="seed", values="alone_test").dropna()
     if len(tests) < 2 or table[SHARED].isna().any(axis=None):
@@ -136,6 +144,7 @@ def report(table: pd.DataFrame) -> str:
         return float(kendalltau(one, two).statistic)
 
     mean = tests.mean(axis=1).round(6)  # what is equal ties
+    tuned = first["specialised_test"]
     drawn = np.random.default_rng(0).integers(0, len(mean), (RESAMPLES, len(mean)))
 
     def ends(values: pd.Series) -> str:
@@ -147,36 +156,42 @@ def report(table: pd.DataFrame) -> str:
         "MACs": first["macs"],
         "supernet's weights, test images": first["supernet_test"],
         "supernet's weights, validation images": first["supernet_validation"],
-        f"Gaussian process, {LABELS} validation labels": first["predicted"],
+        f"Gaussian process, {LABELS} such labels": first["supernet_predicted"],
+        "specialised, test images": first["specialised_test"],
+        "specialised, validation images": first["specialised_validation"],
+        f"Gaussian process, {LABELS} labels of specialised": first["specialised_predicted"],
     }
     lines = [
         f"Kendall's tau with the test accuracy of {len(tests)} subnets trained alone:\n",
-        f"| ranked by | mean of the seeds | 90 % of {RESAMPLES:,} resamples | each seed alone |",
-        "|---|--:|--:|--:|",
+        f"| ranked by | mean of the seeds | 90 % of {RESAMPLES:,} resamples | each seed alone "
+        "| specialised |",
+        "|---|--:|--:|--:|--:|",
     ]
     for name, values in rows.items():
         single = ", ".join(f"{tau(values, tests[seed]):.2f}" for seed in tests)
-        lines.append(f"| {name} | {tau(values, mean):.2f} | {ends(values)} | {single} |")
+        own = "" if name == "specialised, test images" else f"{tau(values, tuned):.2f}"
+        lines.append(f"| {name} | {tau(values, mean):.2f} | {ends(values)} | {single} | {own} |")
     pairs = [tau(tests[one], tests[two]) for one, two in combinations(tests, 2)]
     if pairs:
         floor = ", ".join(f"{value:.2f}" for value in pairs)
-        lines.append(f"| another seed trained alone (mean {np.mean(pairs):.2f}) | | | {floor} |")
+        lines.append(f"| another seed trained alone (mean {np.mean(pairs):.2f}) | | | {floor} | |")
         noise = np.sqrt(tests.var(axis=1).mean())
         lines.append(f"\nSeeds of one subnet differ by a standard deviation of {noise:.2f} points,")
         lines.append(f"subnets by one of {mean.std():.2f}.")
-    gap = mean - first["supernet_test"]
-    lines.append(f"Trained alone they are {gap.mean():.2f} points better ({gap.min():.2f} to ")
-    lines[-1] += f"{gap.max():.2f}) than with the supernet's weights."
-    size = np.log(first["macs"].to_numpy(float))
-    left = [y - np.polyval(np.polyfit(size, y, 1), size) for y in (first["supernet_test"], mean)]
-    agree = kendalltau(*left)
-    lines.append(
-        f"Without what log MACs explain, {left[0].std():.2f} points (standard deviation) are"
-    )
-    lines.append(
-        f"left with the supernet's weights, {left[1].std():.2f} trained alone; these agree with"
-    )
-    lines.append(f"tau {agree.statistic:.2f} (p = {agree.pvalue:.2f}), on the test images.")
+    size, ways = np.log(first["macs"].to_numpy(float)), (first["supernet_test"], tuned)
+
+    def rest(values: pd.Series) -> pd.Series:
+        return values - np.polyval(np.polyfit(size, values, 1), size)
+
+    alone = rest(mean)
+    lines.append("Without what log MACs explain, they do so by one of ")
+    lines[-1] += f"{alone.std():.2f}. On the test images they are,"
+    for name, values in zip(("with the supernet's weights", "specialised"), ways, strict=True):
+        gap, left = mean - values, rest(values)
+        agree = kendalltau(left, alone)
+        lines.append(f"- {name}, {gap.mean():.2f} points worse ({gap.min():.2f} to ")
+        lines[-1] += f"{gap.max():.2f}); without size they differ by {left.std():.2f},"
+        lines.append(f"  which agrees with tau {agree.statistic:.2f} (p = {agree.pvalue:.2f}).")
     return "\n".join(lines)
 
 
@@ -207,14 +222,15 @@ def main() -> None:
     task = task_of(asked.study, asked.steps, asked.folder, asked.place)
     if not asked.csv.exists():
         write_text(asked.csv, plan(asked.study, asked.subnets, asked.seeds).to_csv(index=False))
-    rows = pd.read_csv(asked.csv).to_dict("records")
+    table = pd.read_csv(asked.csv)
+    rows = table.reindex(columns=[*KEY, "macs", *SHARED, *ALONE]).to_dict("records")
 
     def keep() -> pd.DataFrame:
         table = pd.DataFrame(rows)
         write_text(asked.csv, table.to_csv(index=False, float_format="%.8g"))
         return table
 
-    lacking = dict.fromkeys(row["architecture"] for row in rows if np.isnan(row["predicted"]))
+    lacking = dict.fromkeys(row["architecture"] for row in rows if np.isnan(row[SHARED[-1]]))
     if asked.only != "alone" and lacking:
         found = shared(task, asked.study, [*lacking])
         for row in rows:

@@ -1,6 +1,8 @@
 """Specialised subnets beside the same architectures trained alone, on a study's data set.
 
     python benchmarks/specialise.py data/studies/fashion data/specialise.csv
+    python benchmarks/specialise.py data/studies/fashion data/specialised.csv \\
+        --subnets 100 --seeds 1 --ways supernet,specialised
 
 Training alone takes all steps of the study's preset, specialising a tenth of them. Subnets are
 spread over the sizes of the space, its extremes left out. Each finished figure is kept, so a run
@@ -64,6 +66,10 @@ def main() -> None:
             table.loc[key, f"{way}_validation"] = round(train.accuracy(network, data.validation), 2)
             table.loc[key, f"{way}_test"] = round(train.accuracy(network, data.test), 2)
             write_text(asked.csv, table.loc[keys].to_csv())
+    if "alone" not in asked.ways.split(","):
+        gap = (table["specialised_test"] - table["supernet_test"]).mean()
+        print(f"Specialised, {len(table)} subnets are {gap:.2f} points better on test images.")
+        return
     table["gap"] = table["specialised_test"] - table["alone_test"]
     shown = table.groupby(level="architecture").agg(["mean", "std"])
     columns = ["supernet_test", "specialised_test", "alone_test", "gap"]

@@ -1,8 +1,7 @@
 """The command line: one thin verb a step, the same steps as the notebooks.
 
 All verbs but `cost`, `implement` and `fit --table` work on the study folder given by --study, which
-is `study` unless the variable CODESIGN_STUDY says otherwise. Bad input ends with one sentence and
-status 1.
+is `study` unless CODESIGN_STUDY says otherwise. Bad input ends with one sentence and status 1.
 """
 
 import io
@@ -16,10 +15,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from . import __version__, accelerator, datasets, measure, rounds, space, verbs
-from .errors import InputError, Stopped, choice, integer, shown
+from .errors import InputError, Stopped, choice, integer
 from .files import alone
 from .network_cost import cost
-from .options import HERE, DownloadOption, FolderOption, JsonOption, SeedOption, StudyOption
+from .options import (
+    HERE,
+    DownloadOption,
+    FolderOption,
+    JsonOption,
+    SeedOption,
+    StudyOption,
+    WeightsOption,
+    mistyped,
+)  # fmt: skip
 from .propose import propose
 from .study import PRESETS, SETTINGS, Study, create, open_study
 
@@ -100,6 +108,7 @@ def profile(
     designs: SizeOption = 100,
     engines: EnginesOption = 4,
     closed_form: ClosedOption = False,
+    weights: WeightsOption = None,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
@@ -113,6 +122,7 @@ def profile(
         closed_form,
         data_folder,
         download,
+        weights,
     )
 
 
@@ -227,6 +237,7 @@ def run(
     designs: SizeOption = 100,
     engines: EnginesOption = 2,
     closed_form: ClosedOption = False,
+    weights: WeightsOption = None,
     seed: SeedOption = 0,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
@@ -235,7 +246,7 @@ def run(
     print(f"1/5 train, study in {study}")
     train(study, space_name, dataset, preset, seed, None, data_folder, download)
     print("2/5 profile")
-    profile(study, architectures, designs, engines, closed_form, data_folder, download)
+    profile(study, architectures, designs, engines, closed_form, weights, data_folder, download)
     print("3/5 fit")
     fit(study)
     print("4/5 explore")
@@ -282,16 +293,6 @@ def _root(
         raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-def mistyped(error: typer.TyperException) -> str:
-    """Say what is wrong with the words of a command, and name the value where it is a number."""
-    option, cause = getattr(error, "param", None), error.__context__
-    details = cause.errors() if hasattr(cause, "errors") else []  # type: ignore[union-attr]
-    if option is not None and details:
-        kind = "a whole number" if details[0]["type"].startswith("int") else "a number"
-        return f"{option.opts[0]} is {shown(details[0]['input'])}, but must be {kind}"
-    return error.format_message().rstrip(".")
 
 
 def main() -> NoReturn:

@@ -48,6 +48,12 @@ KINDS = {  # of networks trained on Fashion-MNIST
     "inception": ("Inception-like", "#CC79A7"),
     "mobilenet": ("MobileNet-like", CAUSES["output"]),
     "found": ("found", CAUSES["compute"]),
+    "former": ("found by shared weights", CAUSES["input"]),
+}
+BY = {  # of the column `kind` of handmade.csv, and what of KINDS such a network is
+    "found": ["found"],
+    "found by shared weights": ["former"],
+    "found by both": ["found", "former"],
 }
 LAYERWISE = "layer by layer"  # how networks are run that are no chain of convolutions
 
@@ -159,8 +165,8 @@ def designs(
     trained: pd.DataFrame, hardware: pd.DataFrame, accelerator: str, device: str
 ) -> pd.DataFrame:
     """Return each network of `handmade.csv` on one engine of `handmade_hardware.csv`: its `kind` of
-    KINDS, test `accuracy` in %, the mean over seeds, with `lowest` and `highest`, that on
-    `validation` images, and its figures.
+    KINDS (a row for each, if it is of two), test `accuracy` in %, the mean over seeds, with
+    `lowest` and `highest`, that on `validation` images, and its figures.
 
     All are run layer by layer, also what the engine runs as one program, so that none is favoured;
     depthwise layers in whichever way takes less. Raises InputError if the table lacks the engine.
@@ -168,7 +174,7 @@ def designs(
     base = trained[trained["epochs"] == trained["epochs"].min()]
     groups = base.groupby(["network", "size"], sort=False)
     accuracy = groups["test"].agg(accuracy="mean", lowest="min", highest="max")
-    accuracy["validation"] = groups["validation"].mean()
+    accuracy["validation"], accuracy["by"] = groups["validation"].mean(), groups["kind"].first()
     on = (hardware["accelerator"] == accelerator) & (hardware["device"] == device)
     if not on.any():
         there = ", ".join((hardware["accelerator"] + " on " + hardware["device"]).unique())
@@ -176,12 +182,14 @@ def designs(
     rows = hardware[on & hardware["way"].str.startswith(LAYERWISE)]
     rows = rows.sort_values("latency_ms").drop_duplicates(["network", "size"])
     found = rows.merge(accuracy.reset_index(), on=["network", "size"])
-    found["kind"] = found["network"].where(found["network"].isin(KINDS), "found")
-    return found.sort_values(["kind", "latency_ms"], ignore_index=True)
+    pairs = zip(found["by"], found["network"], strict=True)
+    found["kind"] = [BY.get(by, [network]) for by, network in pairs]
+    return found.explode("kind").sort_values(["kind", "latency_ms"], ignore_index=True)
 
 
-def ratios(compared: pd.DataFrame, longer: float = AS_FAST) -> pd.DataFrame:
-    """Return what the method gains over each network designed by hand, of rows of `designs`.
+def ratios(compared: pd.DataFrame, longer: float = AS_FAST, kind: str = "found") -> pd.DataFrame:
+    """Return what the method gains over each network designed by hand, of rows of `designs`, by
+    networks found of one `kind`.
 
     `points`: of accuracy, by the most accurate network found that takes at most this fraction
     `longer`, and `spread`: how far the seeds of a network lie apart, of the two the wider; `speed`
@@ -189,9 +197,9 @@ def ratios(compared: pd.DataFrame, longer: float = AS_FAST) -> pd.DataFrame:
     Missing where there is none such. Which network found that is, validation images say; points
     are of test images.
     """
-    found = compared[compared["kind"] == "found"]
+    found = compared[compared["kind"] == kind]
     rows = []
-    for hand in compared[compared["kind"] != "found"].to_dict("records"):
+    for hand in compared[~compared["kind"].isin(("found", "former"))].to_dict("records"):
         as_fast = found["latency_ms"] <= (1 + longer) * hand["latency_ms"]
         quick = found[as_fast].nlargest(1, "validation")
         good = found[found["validation"] >= hand["validation"]].nsmallest(1, "latency_ms")

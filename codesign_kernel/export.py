@@ -17,7 +17,7 @@ from .accelerator import Device
 from .batches import to_tensor
 from .datasets import Dataset
 from .design import Design
-from .errors import InputError, choice
+from .errors import InputError
 from .files import (
     digest,
     no_others,
@@ -28,7 +28,7 @@ from .files import (
     write_text,
 )
 from .integer import of_layers
-from .meters import CLOSED_FORM
+from .meters import CLOSED_FORM, supernet_of
 from .predict import COVERAGE
 from .program import Program, compile_network
 from .protocol import protocol
@@ -40,7 +40,7 @@ from .space import Architecture, SearchSpace
 from .specialise import kept_answers, specialise
 from .study import Study
 from .supernet import Subnet
-from .train import PRESETS, accuracy, calibration_images, load_supernet, subnet
+from .train import PRESETS, accuracy, calibration_images, subnet
 from .workload import layers_of
 
 OPSET = 17
@@ -66,14 +66,7 @@ def specialised(
 
     Raises InputError if the study's supernet is absent, unfinished, damaged or of another space.
     """
-    if not study.supernet_path.exists():
-        raise InputError(f"{study.supernet_path} does not exist: run `codesign train` first.")
-    preset = PRESETS[choice("preset of the study", study.preset, tuple(PRESETS))]
-    supernet = load_supernet(study.supernet_path, dataset)
-    if supernet.space != study.space:
-        raise InputError(
-            f"{study.supernet_path} is of another space than {study.space.name} of this study."
-        )
+    supernet, preset = supernet_of(study, dataset), PRESETS[study.preset]
     answers = kept_answers(study.root, supernet, dataset)
     network = specialise(supernet, architecture, dataset, preset, study.seed, answers)
     before = subnet(supernet, architecture, calibration_images(dataset))

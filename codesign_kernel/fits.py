@@ -151,8 +151,9 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
     The table has a row for each quantity, device and model: MAE in the quantity's unit, MAPE in %,
     R2, Kendall's tau, coverage (%) and width of the 90 % intervals on held-out rows (10-fold), and
     the leave-one-out MAE of the Gaussian process; where engines were measured, also MAPE and
-    coverage on engines none of whose rows were learnt from. Rows that predictions chose, the number
-    `chosen`, are learnt from but not counted: near the front, they would be no fair sample.
+    coverage on engines none of whose rows were learnt from; and the `method` of the rows. Rows that
+    predictions chose, the number `chosen`, are learnt from but not counted: near the front, they
+    would be no fair sample.
     """
     from .baselines import PROCESS, compare  # scikit-learn takes a second to load
 
@@ -186,6 +187,7 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
         report.insert(2, "rows", int(drawn.sum()))
         report.insert(3, "chosen", int((~drawn).sum()))
         report.insert(4, "source", frame["source"].iloc[0])
+        report["method"] = frame["method"].iloc[0]
         tables.append(report)
     return predictors, pd.concat(tables, ignore_index=True)
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,15 +25,17 @@ from .files import read_arrays
 from .meters import (
     CLOSED_FORM,
     MARGINS,
+    METHODS,
     RECORDED,
     SIMULATION,
+    SPECIALISED,
+    WEIGHTS,
     Accuracy,
     Closed,
     Meter,
     Simulated,
     images_of,
     recorded,
-    supernet_method,
 )  # fmt: skip
 from .quantities import QUANTITIES
 from .rtl.shape import Shape
@@ -44,6 +47,7 @@ from .threads import ticking
 from .workload import layers_of, totals
 
 STRATA = 10
+WITH = {"specialised": "with the network specialised", "supernet": "with the supernet's weights"}
 # What a meter may give.
 MEASURED = (*QUANTITIES, MARGINS, "energy_mj", "cycles", "flips", *routed.FIGURES)
 
@@ -171,8 +175,8 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     """Return the study's rows of a quantity on a device. Raises InputError if under ten.
 
     They are all of one method: a recorded one goes before a simulated one, that before a modelled
-    one, then the one stored last. Rows of another supernet or closed form than the present one do
-    not count.
+    one; accuracy of specialised networks before that with the supernet's weights; then the one
+    stored last. Rows of another supernet or closed form than the present one do not count.
     """
     frame: pd.DataFrame = study.store.rows()
     if quantity not in frame:
@@ -193,7 +197,15 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
         )
     last = {each: i for i, each in enumerate(origins)}
     enough = [each for each, size in sizes.items() if size >= LEAST]
-    rank = {each: (recorded(each[1]), each[1] != CLOSED_FORM, last[each]) for each in enough}
+    rank = {
+        each: (
+            recorded(each[1]),
+            each[1] != CLOSED_FORM,
+            each[1].startswith(SPECIALISED),
+            last[each],
+        )
+        for each in enough
+    }
     source, method = max(enough, key=rank.__getitem__)
     chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
     return chosen.reset_index(drop=True)
@@ -206,21 +218,46 @@ def method(study: Study, quantity: str, device: str = "") -> str:
     return ""
 
 
+def weights_of(study: Study) -> str:
+    """Return with which weights a study measures accuracy, a key of WEIGHTS: the supernet's, if
+    with these enough was measured to learn from, and not with others."""
+    if not study.supernet_path.exists():
+        return "specialised"
+    by = study.store.found()["method"]
+    count = {key: by.str.startswith(of(study.supernet_path)).sum() for key, of in METHODS.items()}
+    return "supernet" if count["supernet"] >= LEAST > count["specialised"] else "specialised"
+
+
+def subnets_of(
+    study: Study, folder: Path | None = None, download: bool = False, weights: str | None = None
+) -> Accuracy:
+    """Return what measures accuracy for a study: with the `weights` of its other accuracies, if
+    none are asked for. Raises InputError as `Accuracy` does."""
+    if weights is not None:
+        choice("--weights", weights, (*WEIGHTS,))
+    return WEIGHTS[weights or weights_of(study)](study, folder, download)
+
+
 def accuracy_of(study: Study) -> str:
-    """Say of which images and weights the accuracy is that a study predicts: of these alone its
-    interval tells."""
+    """Say of which images and weights the accuracy is that a study predicts, or would if it were
+    fitted now: of these alone its interval tells."""
     by = method(study, "accuracy")
+    with suppress(InputError):  # nothing was fitted yet
+        report = study.fit_report()
+        by = str(report.loc[report["quantity"] == "accuracy", "method"].iloc[0])
     images = images_of(by)
     if by and not images:
         return f"the networks measured by {by.removeprefix(RECORDED)}"
     count = f"{images:,} " if images else ""
-    return f"the {count}validation images with the supernet's weights"
+    return f"the {count}validation images {WITH[by.partition(' ')[0] or weights_of(study)]}"
 
 
 def _is_past(study: Study, method: str) -> bool:
     """Whether the method is of a supernet, engine or closed form that is not there any more."""
-    if method.startswith("supernet ") and study.supernet_path.exists():
-        return not method.startswith(supernet_method(study.supernet_path))
+    path = study.supernet_path
+    for kind, by in METHODS.items():
+        if method.startswith(f"{kind} ") and path.exists():
+            return not method.startswith(by(path))
     kinds = (CLOSED_FORM, SIMULATION)
     return method not in kinds and method.startswith(tuple(kind[:-1] for kind in kinds))
 

@@ -1,6 +1,7 @@
 """What turns a design into figures: a meter.
 
-`Accuracy` runs the subnet. `Simulated` simulates the engine, and takes its clock and resources from
+`Accuracy` runs the subnet with the supernet's weights, `Specialised` after it was fine-tuned, as it
+is exported. `Simulated` simulates the engine, and takes its clock and resources from
 place and route. `Closed` is the closed form, whose figures are `modelled`. Measurements of real
 hardware enter through the same interface.
 """
@@ -26,10 +27,13 @@ from .study import Study
 from .workload import layers_of
 
 if TYPE_CHECKING:
+    from .datasets import Dataset
     from .quantize import Quantized
+    from .supernet import Subnet, Supernet
 
 CLOSED_FORM = "closed form 7"
 SIMULATION = "simulation, place and route 2"
+SPECIALISED = "specialised 1"  # the recipe of `specialise.specialise`
 MARGINS = "margins"  # the series that is kept with an accuracy
 RECORDED = "recorded: "  # and who measured it, of rows from a table of one's own
 
@@ -79,36 +83,82 @@ class Closed:
         return values | {name: float(getattr(need, name)[0]) for name in ("dsp", "bram", "lut")}
 
 
+def supernet_of(study: Study, dataset: "Dataset") -> "Supernet":
+    """Return the study's supernet, trained on `dataset`. Raises InputError if it is absent,
+    unfinished, damaged, or of another space or data set."""
+    from . import train  # torch is loaded only where networks run
+
+    path = _supernet_file(study)
+    supernet = train.load_supernet(path, dataset)
+    if supernet.space != study.space:
+        raise InputError(f"{path} is of another space than {study.space.name} of this study.")
+    return supernet
+
+
+def _supernet_file(study: Study) -> Path:
+    if not study.supernet_path.exists():
+        raise InputError(
+            f"{study.supernet_path} does not exist: run `codesign train` on this study first."
+        )
+    return study.supernet_path
+
+
 class Accuracy:
     """Accuracy of subnets with the supernet's weights, on the validation images."""
 
+    weights = "supernet"
     source = "measured"
     modelled = ()
 
     def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
-        from . import datasets, train  # torch is loaded only where networks run
+        from . import datasets, train
 
-        path = study.supernet_path
-        if not path.exists():
-            raise InputError(f"{path} does not exist: run `codesign train` on this study first.")
+        by = METHODS[self.weights](_supernet_file(study))  # before minutes of reading images
+        self.study = study
         self.dataset = datasets.load(
             study.dataset, folder=folder, download=download, shape=study.space.input
         )
-        self.supernet = train.load_supernet(path, self.dataset)
-        if self.supernet.space != study.space:
-            raise InputError(f"{path} is of another space than {study.space.name} of this study.")
+        self.supernet = supernet_of(study, self.dataset)
         self.calibration = train.calibration_images(self.dataset)
         images = len(self.dataset.validation)
-        self.method = f"{supernet_method(path)} on each of {images} validation images"
+        self.method = f"{by} on each of {images} validation images"
+
+    def network(self, architecture: Architecture) -> "Subnet":
+        """Return the network whose accuracy is measured."""
+        from . import train
+
+        return train.subnet(self.supernet, architecture, self.calibration)
 
     def measure(self, key: Key) -> dict[str, float | Series]:
         """Return the accuracy in % of the architecture, and its margins on all images."""
         from . import train
         from .margins import accuracy_of
 
-        network = train.subnet(self.supernet, Architecture.parse(key[0]), self.calibration)
-        codes = train.margins(network, self.dataset.validation)
+        codes = train.margins(self.network(Architecture.parse(key[0])), self.dataset.validation)
         return {"accuracy": float(accuracy_of(codes)), MARGINS: codes}
+
+
+class Specialised(Accuracy):
+    """Accuracy of subnets after each was fine-tuned for itself, as `export` builds it."""
+
+    weights = "specialised"
+
+    def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
+        from . import specialise
+
+        super().__init__(study, folder, download)
+        self.answers = specialise.kept_answers(study.root, self.supernet, self.dataset)
+
+    def network(self, architecture: Architecture) -> "Subnet":
+        """Return the network whose accuracy is measured: seconds to minutes."""
+        from .specialise import specialise
+        from .train import PRESETS
+
+        preset, seed = PRESETS[self.study.preset], self.study.seed
+        return specialise(self.supernet, architecture, self.dataset, preset, seed, self.answers)
+
+
+WEIGHTS: dict[str, type[Accuracy]] = {"specialised": Specialised, "supernet": Accuracy}
 
 
 def supernet_method(path: Path) -> str:
@@ -116,16 +166,24 @@ def supernet_method(path: Path) -> str:
     return f"supernet {files.digest(path)}"
 
 
+def specialised_method(path: Path) -> str:
+    """The same of the methods that specialise it first."""
+    return f"{SPECIALISED} from {supernet_method(path)}"
+
+
+METHODS = {"specialised": specialised_method, "supernet": supernet_method}
+
+
 def images_of(method: str) -> int:
     """Return on how many images a method of `Accuracy` measures, or 0 if it is another's."""
-    found = re.search(r"^supernet .* (\d+) validation images$", method)
+    found = re.search(r"^(?:specialised \d+ from )?supernet .* (\d+) validation images$", method)
     return int(found[1]) if found else 0
 
 
 class Simulated:
     """Hardware figures of a Lattice ECP5: cycles and activity of the engine, simulated with the
-    subnet's own weights on an image; clock and resources after place and route. Power is modelled
-    on these."""
+    subnet's part of the supernet's weights (cycles depend on none) on an image; clock and resources
+    after place and route. Power is modelled on these."""
 
     source = "measured"
     modelled = ("power_w", "energy_mj")  # no board was measured

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .constraints import Constraints
-from .errors import Stopped, integer
+from .errors import Stopped, integer, shown
 from .study import STUDY, Study, open_study
 
 
@@ -33,6 +33,13 @@ DownloadOption = Annotated[
     bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose accuracy: specialised, each network fine-tuned as it is exported; or supernet, "
+        "with shared weights, in a tenth of the time. As the study's others, or else specialised."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print for programs.")]
 # Of a search: where, within what, and how long.
 DevicesOption = Annotated[list[str] | None, typer.Option(help="All of the study's if none.")]
@@ -74,3 +81,13 @@ def searched(
     integer("--generations", generations, 1, 1_000)
     integer("--seed", seed, 0, 2**31 - 1)
     return study, names, asked
+
+
+def mistyped(error: typer.TyperException) -> str:
+    """Say what is wrong with the words of a command, and name the value where it is a number."""
+    option, cause = getattr(error, "param", None), error.__context__
+    details = cause.errors() if hasattr(cause, "errors") else []  # type: ignore[union-attr]
+    if option is not None and details:
+        kind = "a whole number" if details[0]["type"].startswith("int") else "a number"
+        return f"{option.opts[0]} is {shown(details[0]['input'])}, but must be {kind}"
+    return error.format_message().rstrip(".")

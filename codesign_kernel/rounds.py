@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pandas as pd
 import typer
 
-from . import meters
+from . import measure
 from .campaign import TEXTS, Campaign, Improvement, columns
 from .constraints import CONFIDENCE
 from .errors import integer
@@ -103,7 +103,7 @@ def improve(
         check_out("--chart", chart)
     if rounds > budget:
         print(f"note: --rounds is cut to {budget}, the budget.", file=sys.stderr)
-    subnets = meters.Accuracy(opened, data_folder, download)
+    subnets = measure.subnets_of(opened, data_folder, download)
     with alone(opened.root / SETTINGS):
         work = Improvement(opened, names, asked, seed, generations, subnets, every_engine)
         print(HEADS)
@@ -112,7 +112,7 @@ def improve(
         for row in work.run(budget, rounds):
             print(line(row), flush=True)
     print(NOTE)
-    print(f"{sources(work.campaign)}. Accuracy is measured on validation images.")
+    print(f"{sources(work.campaign)}. Accuracy is that of {measure.accuracy_of(opened)}.")
     if (spent := work.campaign.spent) < budget:
         what = "network" if every_engine else "design"
         print(f"No {what} is left to choose after {spent}.")

@@ -59,7 +59,8 @@ def fit_subnet(
         graphs.fit(graphs.Step(network, optimiser, loss_there, batches, rates), progress)
         return recalibrate(network, calibration_images(dataset))
     optimiser = optimiser_of(network, preset)
-    for step in trange(steps, desc=progress, unit="step"):
+    # Of many in a row, below the bar that counts them, a short one is not shown and none stays.
+    for step in trange(steps, desc=progress, unit="step", leave=None, delay=1):
         images, labels = (part.to(place) for part in
                           batch(dataset, preset.batch, seed, step, preset.augment))  # fmt: skip
         for group in optimiser.param_groups:

@@ -108,7 +108,7 @@ class Study:
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
         return read_json_table(
-            path, "quantities", ("quantity", "device", "source", "model"), ("rows",)
+            path, "quantities", ("quantity", "device", "source", "model", "method"), ("rows",)
         )
 
     def sources(self) -> dict[tuple[str, str], str]:

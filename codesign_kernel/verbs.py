@@ -107,11 +107,11 @@ def implement(
 
 def profile(
     study: Study, architectures: int, designs: int, engines: int, modelled: bool,
-    folder: Path | None, download: bool,
+    folder: Path | None, download: bool, weights: str | None,
 ) -> None:  # fmt: skip
     """Measure what `measure.plan` says that the study lacks, and print how much that was."""
     accuracy, hardware = measure.plan(study, architectures, designs, engines)
-    subnets = meters.Accuracy(study, folder, download)
+    subnets = measure.subnets_of(study, folder, download, weights)
     simulated = [
         key for key in hardware
         if not modelled and routed.engines(study.device(key[2]))
@@ -155,7 +155,7 @@ def verify(
     study: Study, designs: Sequence[Design], modelled: bool, folder: Path | None, download: bool
 ) -> pd.DataFrame:
     """Return `measure.verify` of designs: those on an ECP5 are simulated, placed and routed."""
-    subnets = meters.Accuracy(study, folder, download)
+    subnets = measure.subnets_of(study, folder, download)
     tables = []
     for design in designs:
         real = routed.measurable(study.device(design.device)) and not modelled
@@ -191,7 +191,7 @@ def records(table: pd.DataFrame) -> str:
 
 def fit_text(table: pd.DataFrame) -> str:
     """Return the table of `fits.fit` as the verb `fit` prints it."""
-    shown = table.copy()
+    shown = table.drop(columns="method")
     same = shown.duplicated(["quantity", "device"])
     shown.loc[same, ["quantity", "device", "source"]] = ""
     shown["rows"] = shown["rows"].astype(object).where(~same, "")

@@ -33,7 +33,8 @@ def ranked(tests: dict[str, list[float]]) -> pd.DataFrame:
     """A table of subnets with their test accuracies, one a seed, and nothing but their order."""
     rows = [
         {"architecture": name, "seed": seed, "alone_test": value, "macs": 2**place,
-         "supernet_validation": -place, "supernet_test": place, "predicted": place}
+         "supernet_validation": -place, "supernet_test": place, "supernet_predicted": place,
+         "specialised_validation": place, "specialised_test": place, "specialised_predicted": place}
         for place, (name, values) in enumerate(tests.items())
         for seed, value in enumerate(values)
     ]  # fmt: skip
@@ -44,9 +45,9 @@ def test_rankings_are_compared_with_the_mean_and_each_seed() -> None:
     found = import_module("ranking").report(ranked({"a": [1, 1], "b": [2, 3], "c": [3, 2]}))
     assert "test accuracy of 3 subnets" in found
     # b and c tie in the mean: 2 / sqrt(2 * 3). Of three subnets drawn, two or three differ.
-    assert "| MACs | 0.82 | 0.82 to 1.00 | 1.00, 0.33 |" in found
-    assert "validation images | -0.82 | -1.00 to -0.82 | -1.00, -0.33 |" in found
-    assert "another seed trained alone (mean 0.33) | | | 0.33 |" in found
+    assert "| MACs | 0.82 | 0.82 to 1.00 | 1.00, 0.33 | 1.00 |" in found
+    assert "validation images | -0.82 | -1.00 to -0.82 | -1.00, -0.33 | -1.00 |" in found
+    assert "another seed trained alone (mean 0.33) | | | 0.33 | |" in found
 
 
 def test_what_size_explains_is_left_out_of_a_ranking() -> None:
@@ -55,8 +56,8 @@ def test_what_size_explains_is_left_out_of_a_ranking() -> None:
     table["supernet_test"] = 7 - 3.0 * np.arange(4) + [-0.1, 0.3, -0.3, 0.1]
     found = import_module("ranking").report(table)
     assert "supernet's weights, test images | -1.00 |" in found
-    assert "Without what log MACs explain, 0.26 points" in found
-    assert "0.52 trained alone; these agree with\ntau 1.00" in found
+    assert "Without what log MACs explain, they do so by one of 0.52." in found
+    assert "without size they differ by 0.26,\n  which agrees with tau 1.00" in found
 
 
 def test_the_report_of_a_table_changes_nothing(

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codesign_kernel import cost, datasets, fits, measure, meters, routed, train
+from codesign_kernel import cost, datasets, export, fits, measure, meters, routed, train
 from codesign_kernel.accelerator import Accelerator, Accelerators
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -139,7 +139,7 @@ def test_a_killed_profile_goes_on_where_it_stopped(own: Study) -> None:
     command = [sys.executable, "-m", "codesign_kernel.cli", "profile", "--study", str(own.root)]
     environment = os.environ | {"PYTHONPATH": str(Path(measure.__file__).parent.parent)}
     process = subprocess.Popen(
-        [*command, "--architectures", "60", "--designs", "10"],
+        [*command, "--architectures", "60", "--designs", "10", "--weights", "supernet"],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -188,6 +188,60 @@ def test_accuracy_is_what_counting_by_hand_finds(made: Study) -> None:
     first = frame.iloc[0]
     assert meter.measure((first["architecture"], "", ""))["accuracy"] == first["accuracy"]
     assert set(frame["source"]) == {"measured"}
+
+
+def test_a_specialised_network_is_measured_as_it_is_exported(own: Study) -> None:
+    meter = meters.Specialised(own)
+    text = "w8k3-w16k3"
+    _, exported = export.specialised(own, Architecture.parse(text), meter.dataset)
+    found = meter.measure((text, "", ""))
+    assert found["accuracy"] == exported["validation, specialised"]
+    shared = meters.Accuracy(own).measure((text, "", ""))
+    assert found["accuracy"] > shared["accuracy"] == exported["validation, supernet weights"]
+    assert (found["margins"] > 0).mean() * 100 == pytest.approx(found["accuracy"])
+    supernet = meters.supernet_method(own.supernet_path)
+    assert meter.method == f"specialised 1 from {supernet} on each of 300 validation images"
+
+
+def test_specialised_networks_go_before_shared_weights_from_ten_on(own: Study) -> None:
+    assert measure.weights_of(own) == "supernet"
+    assert type(measure.subnets_of(own)) is meters.Accuracy
+    meter = measure.subnets_of(own, weights="specialised")
+    shared = measure.rows(own, "accuracy")
+    keys = [(name, "", "") for name in shared["architecture"]]
+    measure.measure(own, meter, keys[:9], "accuracy")
+    shared = measure.rows(own, "accuracy")
+    assert set(shared["method"]) == {meters.Accuracy(own).method}
+    measure.measure(own, meter, keys[:10], "accuracy")
+    frame = measure.rows(own, "accuracy")
+    assert set(frame["method"]) == {meter.method}
+    assert measure.accuracy_of(own) == "the 300 validation images with the supernet's weights"
+    fits.fit(own)  # from here on, predictions are of what is measured now
+    assert measure.accuracy_of(own) == "the 300 validation images with the network specialised"
+    # What is measured from here on is like it, and shared weights, asked for, stay behind.
+    assert type(measure.subnets_of(own)) is meters.Specialised
+    measure.measure(own, meters.Accuracy(own), keys, "accuracy")
+    assert set(measure.rows(own, "accuracy")["method"]) == {meter.method}
+    # Both are of the supernet that is there: of another, neither counts.
+    arrays, about = read_arrays(own.supernet_path)
+    write_arrays(own.supernet_path, arrays, about | {"other": 1})
+    assert measure.weights_of(own) == "specialised"
+    with pytest.raises(InputError, match=f"and {len(shared) + 10} are of another supernet"):
+        measure.rows(own, "accuracy")
+
+
+def test_a_new_study_measures_specialised_networks(own: Study) -> None:
+    own.store.path.unlink()
+    assert measure.weights_of(own) == "specialised"
+    with pytest.raises(InputError) as raised:
+        measure.subnets_of(own, weights="shared")
+    assert str(raised.value) == (
+        "--weights is 'shared', but must be one of: specialised, supernet."
+    )
+    own.supernet_path.unlink()
+    assert measure.weights_of(own) == "specialised"
+    with pytest.raises(InputError, match="does not exist: run `codesign train`"):
+        measure.subnets_of(own)
 
 
 def test_the_closed_form_is_that_of_the_cost_model(made: Study) -> None:
@@ -259,9 +313,12 @@ def test_accuracy_is_said_to_be_of_what_is_learnt_from(own: Study) -> None:
     with own.store.writing() as connection:
         for key in keys:
             own.store.add(connection, key, {"accuracy": 91.0}, "recorded: me", "measured", 0.0)
+    assert measure.accuracy_of(own) == "the 300 validation images with the supernet's weights"
+    fits.fit(own)  # until then, predictions are of what was fitted
     assert measure.accuracy_of(own) == "the networks measured by me"
     own.store.path.unlink()
-    assert measure.accuracy_of(own) == "the validation images with the supernet's weights"
+    (own.root / "fit.json").unlink()
+    assert measure.accuracy_of(own) == "the validation images with the network specialised"
 
 
 def test_accuracies_of_another_supernet_and_a_damaged_one_are_told_apart(own: Study) -> None:

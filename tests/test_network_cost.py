@@ -146,6 +146,15 @@ def test_prints_each_layer_and_the_totals_with_units_and_source(
     assert left_out == "Not costed: pooling, additions, activations."
 
 
+def test_the_readme_shows_what_is_printed(codesign: Command) -> None:
+    readme = (Path(cli.__file__).parents[1] / "README.md").read_text()
+    start = readme.index("    mobilenetv2 on 8x8x1w64f32")
+    shown = readme[start : readme.index("\n\n", start)].splitlines()
+    printed = codesign("mobilenetv2", "--accelerator", ACC, "--device", "ecp5-85f")[1].splitlines()
+    assert len(shown) > 10
+    assert {line.strip() for line in shown} - {line.strip() for line in printed} == {"..."}
+
+
 def test_both_forms_of_an_accelerator_say_the_same(codesign: Command) -> None:
     expected = codesign("mobilenetv2", "--accelerator", ACC)
     assert codesign("mobilenetv2", "--accelerator", "8,8,1,64,32") == expected

@@ -123,6 +123,19 @@ def test_modules_are_short() -> None:
     assert {name: count for name, count in lines.items() if count > 330} == {}
 
 
+def test_contributing_has_every_module_on_a_floor() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text[text.index("| floor |") : text.index("Only `supernet`")]
+    named = set(re.findall(r"`([a-z0-9_]+)`", table))
+    modules = {path.stem for path in (ROOT / "codesign_kernel").glob("[!_]*.py")}
+    assert named == modules
+    torch = re.findall(r"`([a-z]+)`", re.search(r"Only (.*) import torch\.", text)[1])  # type: ignore[index]
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = pyproject["tool"]["importlinter"]["contracts"]
+    allowed = next(c["allowed_importers"] for c in contracts if "allowed_importers" in c)
+    assert sorted(torch) == sorted(name.removeprefix("codesign_kernel.") for name in allowed)
+
+
 def test_notebooks_are_committed_without_outputs() -> None:
     notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
     assert notebooks
