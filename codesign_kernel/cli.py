@@ -28,7 +28,7 @@ from .options import (
     WeightsOption,
     mistyped,
 )  # fmt: skip
-from .propose import propose
+from .propose import propose, record
 from .study import PRESETS, SETTINGS, Study, create, open_study
 
 app = typer.Typer(
@@ -277,7 +277,7 @@ def page_command(
 
 
 app.command()(propose)
-app.command()(verbs.record)
+app.command()(record)
 app.command()(rounds.improve)
 app.command()(cost)
 app.command()(verbs.implement)

@@ -1,10 +1,11 @@
-"""Which designs to measure next on hardware of one's own: the verb `propose`.
+"""Measuring on hardware of one's own: the verbs `propose`, what to measure next, and `record`.
 
-They are chosen as `improve` chooses them, but measured by whoever has the hardware; `record` takes
-in what they find.
+Designs are chosen as `improve` chooses them, but measured by whoever has the hardware; `record`
+takes in what they find.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +14,12 @@ import pandas as pd
 import typer
 
 from . import explore
+from . import record as own
 from .campaign import known
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
-from .errors import integer
-from .files import check_out, write_text
+from .errors import InputError, integer
+from .files import alone, check_out, write_text
 from .improve import Box, choose
 from .options import (
     HERE,
@@ -37,9 +39,11 @@ from .options import (
 )
 from .quantities import QUANTITIES
 from .record import DESIGN, VALUES
-from .study import Study
+from .study import SETTINGS, Study, open_study
 
 MOST = 1_000
+FORECAST = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
+PREDICTED = "predicted_"
 
 
 def proposed(
@@ -56,10 +60,24 @@ def proposed(
     there = known(study, devices, bounds, {})
     keys = choose(predictors, found.designs, there, Box.of(best, bounds), n)
     designs = [Design.parse("@".join(key)) for key in keys]
-    columns = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high")]
-    table = study.predict(designs)[columns].add_prefix("predicted_")
+    table = study.predict(designs)[FORECAST].add_prefix(PREDICTED)
     table.insert(0, DESIGN, [str(design) for design in designs])
     return table.assign(**dict.fromkeys(VALUES, ""))
+
+
+def _check_unfilled(out: Path) -> None:
+    """Raise InputError if a file is there that is more than proposals not filled in."""
+    from .table import read_table  # with it comes scipy's statistics: a slower start
+
+    if not out.exists():
+        return
+    there = pd.DataFrame()
+    with suppress(InputError):
+        there = read_table(out)
+    proposals = {DESIGN} <= {*there} <= {DESIGN, *(PREDICTED + name for name in FORECAST), *VALUES}
+    if not proposals or (there.filter(items=[*VALUES]) != "").any(axis=None):
+        what = "measurements" if proposals else "something else than proposals"
+        raise InputError(f"{out} holds {what}, which this would lose: name another file.")
 
 
 def propose(
@@ -83,9 +101,38 @@ def propose(
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
     integer("--designs", designs, 1, MOST)
     check_out("FILE.csv", out)
+    _check_unfilled(out)
     with begun_anew():
         table = proposed(opened, names, asked, designs, generations, seed)
     write_text(out, table.to_csv(index=False, float_format="%.6g"))
     print(f"Wrote {out}: {len(table)} designs, with what is predicted of them.")
     print(f"Fill in {', '.join(VALUES)} (%, ms, W, MHz) as far as you measure them, then:")
     print(f"  codesign record {out} --by NAME --study {study}")
+
+
+def record(
+    table: Annotated[
+        Path | None, typer.Argument(help="A CSV file: a row a design.", metavar="FILE.csv")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who or what measured, such as a board's name.")
+    ] = None,
+    study: StudyOption = HERE,
+    forget: Annotated[
+        str | None, typer.Option(help="Remove what this name recorded, and take in nothing.")
+    ] = None,
+) -> None:
+    """Take in measurements of your own, of a board or another tool, for `fit` to learn from.
+
+    Columns: design (as `explore` prints it), or architecture, accelerator and device; and any of
+    accuracy (%), latency_ms, power_w and clock_mhz.
+    """
+    opened = open_study(study)
+    if forget is not None and (table, by) == (None, None):
+        with alone(opened.root / SETTINGS):
+            print(own.forget(opened, forget))
+    elif table is None or by is None or forget is not None:
+        raise InputError("record needs FILE.csv and --by NAME, or --forget NAME and neither.")
+    else:
+        with alone(opened.root / SETTINGS):
+            print(own.record(opened, table, by))

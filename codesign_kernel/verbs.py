@@ -12,7 +12,6 @@ import pandas as pd
 import typer
 
 from . import cost, ecp5, engines, explore, measure, meters, routed, synthesize
-from . import record as own
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
@@ -41,7 +40,7 @@ from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .rtl.shape import Shape
 from .store import KEY
-from .study import SETTINGS, Study, open_study
+from .study import SETTINGS, Study
 
 SHOWN = 20  # designs of a front
 
@@ -121,34 +120,6 @@ def profile(
         done = measure.measure_all(study, subnets, accuracy, simulated, closed)
         for what, meter, keys, new in done:
             print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
-
-
-def record(
-    table: Annotated[
-        Path | None, typer.Argument(help="A CSV file: a row a design.", metavar="FILE.csv")
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="Who or what measured, such as a board's name.")
-    ] = None,
-    study: StudyOption = HERE,
-    forget: Annotated[
-        str | None, typer.Option(help="Remove what this name recorded, and take in nothing.")
-    ] = None,
-) -> None:
-    """Take in measurements of your own, of a board or another tool, for `fit` to learn from.
-
-    Columns: design (as `explore` prints it), or architecture, accelerator and device; and any of
-    accuracy (%), latency_ms, power_w and clock_mhz.
-    """
-    opened = open_study(study)
-    if forget is not None and (table, by) == (None, None):
-        with alone(opened.root / SETTINGS):
-            print(own.forget(opened, forget))
-    elif table is None or by is None or forget is not None:
-        raise InputError("record needs FILE.csv and --by NAME, or --forget NAME and neither.")
-    else:
-        with alone(opened.root / SETTINGS):
-            print(own.record(opened, table, by))
 
 
 def verify(

@@ -239,6 +239,31 @@ def test_what_to_measure_next_is_written_filled_in_and_recorded(
     assert (status, err) == (1, "codesign: --designs is 0, but must be from 1 to 1000.\n")
 
 
+def test_a_table_that_was_filled_in_is_not_written_over(
+    study: Study, codesign: Codesign, tmp_path: Path
+) -> None:
+    path = tmp_path / "next.csv"
+    asked = ("propose", path, "--study", study.root, "--device", SMALL, "--generations", 2)
+    assert codesign(*asked, "--designs", 3)[0] == 0
+    assert codesign(*asked, "--designs", 2)[0] == 0  # nothing was filled in
+    table = pd.read_csv(path)
+    assert len(table) == 2
+    others = {
+        "measurements": [table.assign(**{name: [0.5, ""]}).to_csv(index=False)
+                         for name in ("accuracy", "latency_ms", "power_w", "clock_mhz")],
+        "something else than proposals": [
+            table.assign(notes="mine").to_csv(index=False), "a,b\n1,2\n", "my notes\n", "",
+        ],
+    }  # fmt: skip
+    for what, texts in others.items():
+        for text in texts:
+            path.write_text(text)
+            status, out, err = codesign(*asked)
+            said = f"codesign: {path} holds {what}, which this would lose: name another file.\n"
+            assert (status, out, err) == (1, "", said)
+            assert path.read_text() == text
+
+
 @pytest.mark.parametrize("out", ["/", "", ".", "file/out.csv"])
 def test_where_no_table_can_be_is_said_before_the_search(
     study: Study, codesign: Codesign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
