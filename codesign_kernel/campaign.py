@@ -22,7 +22,7 @@ from .files import read_json, write_json
 from .fits import CHOSEN
 from .growth import choose_networks
 from .improve import Box, Known, choose, promising
-from .meters import CLOSED_FORM, SIMULATION
+from .meters import CLOSED_FORM, RECORDED, SIMULATION, recorded
 from .pareto import front
 from .predict import COVERAGE, Predictors
 from .quantities import QUANTITIES
@@ -145,17 +145,26 @@ class Improvement:
     ) -> None:  # fmt: skip
         self.study, self.bounds, self.seed, self.generations = study, bounds, seed, generations
         self.subnets, self.names = subnets, [name for name in study.devices if name in devices]
-        self.methods = {"": measure.rows(study, "accuracy")["method"].iloc[0]}
+        by = {
+            job: str(measure.rows(study, *job)["method"].iloc[0])
+            for job in fits.jobs(study) if job[1] in ("", *self.names)
+        }  # fmt: skip
+        self.methods = {name: method for (q, name), method in by.items() if q != "power_w"}
         self.engines: dict[str, Accelerators] = {}
-        for name in self.names:
-            rows = measure.rows(study, "latency_ms", name)
-            self.methods[name] = rows["method"].iloc[0]
-            if self.methods[name] == SIMULATION:
-                self.engines[name] = Accelerators.of(routed.engines(study.device(name)))
         for name, method in self.methods.items():
+            if method == SIMULATION:
+                self.engines[name] = Accelerators.of(routed.engines(study.device(name)))
+        for (quantity, name), method in by.items():
+            what = f"{quantity} on {name}" if name else quantity
             allowed = (SIMULATION, CLOSED_FORM) if name else (subnets.method,)
+            if recorded(method):
+                who = repr(method.removeprefix(RECORDED))
+                raise InputError(
+                    f"{what} of this study rests on what {who} recorded, of which `codesign "
+                    f"improve` can measure no more: take it back by `codesign record --forget "
+                    f"{who}`, or ask `codesign propose` what to measure next."
+                )
             if method not in allowed:
-                what = f"latency_ms on {name}" if name else "accuracy"
                 raise InputError(
                     f"{what} of this study is by {method!r}, but to improve it must be by "
                     f"{' or '.join(map(repr, allowed))}: run `codesign profile` on this study, or "

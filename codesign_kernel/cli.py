@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, accelerator, datasets, measure, rounds, space, verbs
+from . import __version__, accelerator, datasets, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer
 from .files import alone
 from .network_cost import cost
@@ -159,7 +159,7 @@ def fit(
         try:
             fits.save(opened, predictors, table)
         finally:  # it is worth reading where it cannot be stored
-            print(verbs.records(table) if as_json else verbs.fit_text(table))
+            print(verbs.records(table) if as_json else verbs.fit_text(opened, table))
     else:
         fitting.show(own, target, prior, features, train_rows, seed or 0, as_json, out)
 
@@ -180,12 +180,7 @@ def verify(
     opened = open_study(study)
     chosen = [opened.find(text) for text in designs]
     table = verbs.verify(opened, chosen, closed_form, data_folder, download)
-    if as_json:
-        print(verbs.records(table))
-        return
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-    print("predicted, low, high: with the 90 % interval. Units: %, ms, W.")
-    print(f"Accuracy is predicted of {measure.accuracy_of(opened)}.")
+    print(verbs.records(table) if as_json else verbs.verify_text(opened, table))
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """Phase 2: fit the predictors to what a study has measured, and say how good they are."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,14 +12,12 @@ from .accelerator import Accelerator, Accelerators
 from .errors import InputError
 from .files import read_json
 from .margins import Codes, ImageSurrogate
-from .measure import rows
-from .meters import CLOSED_FORM, MARGINS, recorded
+from .measure import WITH, rows, stored
+from .meters import MARGINS, basis, recorded
 from .meters import RECORDED as BY
 from .predict import (
     COVERAGE,
     FOLDS,
-    RECORDED,
-    SIMULATED,
     Predictors,
     accuracy_features,
     fit_accuracy,
@@ -68,9 +66,34 @@ def margins(study: Study, frame: pd.DataFrame) -> Codes | None:
 
 
 def _basis(frame: pd.DataFrame) -> str:
-    """What rows of `rows` rest on, if it is more than the closed form: see `Predictors`."""
-    method = frame["method"].iloc[0]
-    return "" if method == CLOSED_FORM else RECORDED if recorded(method) else SIMULATED
+    return basis(frame["method"].iloc[0])
+
+
+def jobs(study: Study) -> list[tuple[str, str]]:
+    """Return what is predicted, quantities and devices: accuracy is of none."""
+    return [("accuracy", ""), *((q, name) for name in study.devices for q in QUANTITIES[1:])]
+
+
+def learnt(study: Study, what: Iterable[tuple[str, str]], every: bool = False) -> list[str]:
+    """Say in sentences what `fit` learns such `jobs` from, and how many rows of other methods it
+    passes over: of those where it does, or of `every` one."""
+    told: dict[str, list[str]] = {}
+    for quantity, device in what:
+        _, sizes, best = stored(study, quantity, device)
+        of = "designs" if device else "networks"
+        said = {each: f"{n} {of} ({_said(each[1])})" for each, n in sizes.items()}
+        if first := said.pop(best, None):
+            over = f", and passes over {' and '.join(said.values())}" if said else ""
+            if over or every:
+                name = f"{quantity} on {device}" if device else quantity
+                told.setdefault(f"from {first}{over}", []).append(name)
+    return [f"`codesign fit` learns {' and '.join(of)} {text}." for text, of in told.items()]
+
+
+def _said(method: str) -> str:
+    """A method in a word or two: with whose weights, by which model, or who measured."""
+    kind = method.partition(" ")[0]
+    return kind if kind in WITH else method.removeprefix(BY)
 
 
 def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
@@ -79,8 +102,7 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     Nothing is stored. Raises InputError if there are too few rows.
     """
     clocks = {name: engines.clocks(study, name) for name in study.devices}
-    jobs = [("accuracy", "")] + [(q, d) for d in study.devices for q in QUANTITIES[1:]]
-    frames = {job: rows(study, *job) for job in jobs}  # what is missing is said before the work
+    frames = {job: rows(study, *job) for job in jobs(study)}  # what is missing is said first
     for (quantity, _), frame in frames.items():
         _check(quantity, frame)
     bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
@@ -94,8 +116,8 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
         X, _ = inputs(study, quantity, device, frame, clocks.get(device))
         y = frame[quantity].to_numpy(dtype=np.float64)
         predictors.hardware[quantity, device] = hardware_surrogate().fit(X, y)
-        if basis := _basis(frame):
-            predictors.basis[quantity, device] = basis
+        if rests_on := _basis(frame):
+            predictors.basis[quantity, device] = rests_on
     return predictors, frames
 
 
@@ -153,7 +175,7 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
     the leave-one-out MAE of the Gaussian process; where engines were measured, also MAPE and
     coverage on engines none of whose rows were learnt from; and the `method` of the rows. Rows that
     predictions chose, the number `chosen`, are learnt from but not counted: near the front, they
-    would be no fair sample.
+    would be no fair sample. Those that were recorded all count: others chose of which designs.
     """
     from .baselines import PROCESS, compare  # scikit-learn takes a second to load
 
@@ -163,7 +185,8 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
         X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
         y = frame[quantity].to_numpy(dtype=np.float64)
         keys = frame[KEY].itertuples(index=False, name=None)
-        drawn = np.array([key not in picked for key in keys])
+        own = recorded(frame["method"].iloc[0])
+        drawn = np.array([own or key not in picked for key in keys])
         if drawn.sum() < LEAST:
             raise InputError(
                 f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from . import cycles, record, routed
+from . import cycles, predict, record, routed
 from .accelerator import Accelerator, Device
 from .constraints import Constraints
 from .design import Design
@@ -34,6 +34,7 @@ from .meters import (
     Closed,
     Meter,
     Simulated,
+    basis,
     images_of,
     recorded,
 )  # fmt: skip
@@ -48,6 +49,7 @@ from .workload import layers_of, totals
 
 STRATA = 10
 WITH = {"specialised": "with the network specialised", "supernet": "with the supernet's weights"}
+Origin = tuple[str, str]  # source and method
 # What a meter may give.
 MEASURED = (*QUANTITIES, MARGINS, "energy_mj", "cycles", "flips", *routed.FIGURES)
 
@@ -178,7 +180,26 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     one; accuracy of specialised networks before that with the supernet's weights; then the one
     stored last. Rows of another supernet or closed form than the present one do not count.
     """
-    frame: pd.DataFrame = study.store.rows()
+    study.store.rows()  # says so if there is nothing
+    frame, sizes, (source, method) = stored(study, quantity, device)
+    if not method:
+        there, past = max(sizes.values(), default=0), len(frame) - sum(sizes.values())
+        raise InputError(
+            f"{quantity} {f'on {device} ' if device else ''}was measured for {there} designs, but "
+            f"at least {LEAST} are needed{_why_past(study, past, device)}: run `codesign profile` "
+            "on this study."
+        )
+    chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
+    return chosen.reset_index(drop=True)
+
+
+def stored(
+    study: Study, quantity: str, device: str
+) -> tuple[pd.DataFrame, dict[Origin, int], Origin]:
+    """Return all rows of a quantity on a device, how many there are of each source and method that
+    count, and which of these `rows` returns: empty texts if all are too few. Raises InputError if a
+    row is damaged."""
+    frame = study.store.found()
     if quantity not in frame:
         frame[quantity] = np.nan
     frame = frame[frame[quantity].notna() & (frame["device"] == device)]
@@ -186,36 +207,22 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     values = pd.to_numeric(frame[quantity], errors="coerce")
     if not (texts.all(axis=None) and np.isfinite(values).all()):
         raise InputError(f"{study.store.path} is damaged: a row of {quantity} is no measurement.")
-    origins = list(zip(frame["source"], frame["method"], strict=True))
-    sizes = {each: n for each, n in Counter(origins).items() if not _is_past(study, each[1])}
-    there, past = max(sizes.values(), default=0), len(origins) - sum(sizes.values())
-    if there < LEAST:
-        raise InputError(
-            f"{quantity} {f'on {device} ' if device else ''}was measured for {there} designs, but "
-            f"at least {LEAST} are needed{_why_past(study, past, device)}: run `codesign profile` "
-            "on this study."
-        )
-    last = {each: i for i, each in enumerate(origins)}
-    enough = [each for each, size in sizes.items() if size >= LEAST]
-    rank = {
-        each: (
-            recorded(each[1]),
-            each[1] != CLOSED_FORM,
-            each[1].startswith(SPECIALISED),
-            last[each],
-        )
-        for each in enough
-    }
-    source, method = max(enough, key=rank.__getitem__)
-    chosen: pd.DataFrame = frame[(frame["source"] == source) & (frame["method"] == method)]
-    return chosen.reset_index(drop=True)
+    origins = zip(frame["source"].iloc[::-1], frame["method"].iloc[::-1], strict=True)
+    counts = Counter(origins)  # that of the row stored last comes first
+    sizes = {each: n for each, n in counts.items() if not _is_past(study, each[1])}
+    best = max(
+        (each for each, size in sizes.items() if size >= LEAST),
+        key=lambda each: (
+            recorded(each[1]), each[1] != CLOSED_FORM, each[1].startswith(SPECIALISED),
+        ),
+        default=("", ""),
+    )  # fmt: skip
+    return frame, sizes, best
 
 
 def method(study: Study, quantity: str, device: str = "") -> str:
     """Return the method of `rows`; empty where the study has too few to learn from."""
-    with suppress(InputError):
-        return str(rows(study, quantity, device)["method"].iloc[0])
-    return ""
+    return stored(study, quantity, device)[2][1]
 
 
 def weights_of(study: Study) -> str:
@@ -241,15 +248,20 @@ def subnets_of(
 def accuracy_of(study: Study) -> str:
     """Say of which images and weights the accuracy is that a study predicts, or would if it were
     fitted now: of these alone its interval tells."""
-    by = method(study, "accuracy")
-    with suppress(InputError):  # nothing was fitted yet
-        report = study.fit_report()
-        by = str(report.loc[report["quantity"] == "accuracy", "method"].iloc[0])
+    by = _predicted_by(study)
     images = images_of(by)
     if by and not images:
         return f"the networks measured by {by.removeprefix(RECORDED)}"
     count = f"{images:,} " if images else ""
     return f"the {count}validation images {WITH[by.partition(' ')[0] or weights_of(study)]}"
+
+
+def _predicted_by(study: Study) -> str:
+    """The method of the accuracies that predictions rest on, or would if they were fitted now."""
+    by = method(study, "accuracy")
+    with suppress(InputError):  # nothing was fitted yet
+        by = str(study.fit_report().set_index("quantity").loc[["accuracy"], "method"].iloc[0])
+    return by
 
 
 def _is_past(study: Study, method: str) -> bool:
@@ -275,29 +287,44 @@ def _why_past(study: Study, past: int, device: str) -> str:
 def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> pd.DataFrame:
     """Measure designs and return predicted beside measured, a row for each design and quantity.
 
-    Columns: id, quantity, predicted, low, high, value, source, inside (whether the interval holds).
+    Columns: id, quantity, predicted, low, high, value, source, inside (whether the interval holds,
+    None where such a value does not tell: see `_tells`).
     """
-    predicted = study.predict(designs)
+    predicted, rests_on = study.predict(designs), {**study.predictors().basis}
+    rests_on["accuracy", ""] = basis(_predicted_by(study))
     result = []
     for i, design in enumerate(designs):
-        found: dict[str, tuple[float, str]] = {}
+        found: dict[str, tuple[float, str, str]] = {}
         full = (str(design.architecture), str(design.accelerator), design.device)
         for meter in meters:
             key = (full[0], "", "") if isinstance(meter, Accuracy) else full
             measure(study, meter, [key], f"verify {design.id}", picked=True)
-            stored = study.store.rows().set_index([*KEY, "method"])
+            stored, kind = study.store.rows().set_index([*KEY, "method"]), basis(meter.method)
             for _, row in stored.loc[[(*key, meter.method)]].iterrows():
-                found |= {q: (row[q], row["source"]) for q in QUANTITIES if not pd.isna(row.get(q))}
-        found |= {q: (value, "measured") for q, value in record.values(study, design).items()}
+                there = (q for q in QUANTITIES if not pd.isna(row.get(q)))
+                found |= {q: (row[q], row["source"], kind) for q in there}
+        for quantity, value in record.values(study, design).items():
+            found[quantity] = value, "measured", predict.RECORDED
         for quantity in QUANTITIES:
             row = predicted.iloc[i]
-            value, source = found[quantity]
+            value, source, kind = found[quantity]
             low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
+            on = rests_on.get((quantity, "" if quantity == "accuracy" else design.device), "")
             result.append(
                 {
                     "id": design.id, "quantity": quantity, "predicted": row[quantity],
                     "low": low, "high": high, "value": value, "source": source,
-                    "inside": bool(low <= value <= high),
+                    "inside": bool(low <= value <= high) if _tells(quantity, kind, on) else None,
                 }
             )  # fmt: skip
     return pd.DataFrame(result)
+
+
+def _tells(quantity: str, kind: str, on: str) -> bool:
+    """Whether a value of a `basis` tells if the interval holds of a prediction that rests `on` one.
+    Hardware figures must be as near to real hardware as what was learnt from; accuracies that were
+    recorded are of other networks or images than those measured here."""
+    if quantity == "accuracy":
+        return kind == on
+    kinds = ("", predict.SIMULATED, predict.RECORDED)
+    return kinds.index(kind) >= kinds.index(on)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from . import cost, files, routed
+from . import cost, files, predict, routed
 from .accelerator import Accelerators, Device
 from .design import Design
 from .errors import InputError
@@ -41,6 +41,13 @@ RECORDED = "recorded: "  # and who measured it, of rows from a table of one's ow
 def recorded(method: str) -> bool:
     """Whether rows of this method come from a table of one's own."""
     return method.startswith(RECORDED)
+
+
+def basis(method: str) -> str:
+    """Return what values of a method rest on, if on more than the closed form: as `Predictors`."""
+    if method == CLOSED_FORM:
+        return ""
+    return predict.RECORDED if recorded(method) else predict.SIMULATED
 
 
 class Meter(Protocol):

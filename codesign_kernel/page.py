@@ -45,6 +45,7 @@ def serve(study: Path, port: int | None = None, open_browser: bool = True) -> in
     opened = open_study(study)
     opened.designs()
     opened.fit_report()
+    opened.store.found()
     if not NOTEBOOK.is_file():
         raise InputError(
             f"{NOTEBOOK} does not exist: the page is served from a clone of the repository, "

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from . import explore
+from . import explore, fits, measure
 from . import record as own
 from .campaign import known
 from .constraints import CONFIDENCE, Constraints
@@ -21,6 +21,7 @@ from .design import Design
 from .errors import InputError, integer
 from .files import alone, check_out, write_text
 from .improve import Box, choose
+from .meters import recorded
 from .options import (
     HERE,
     AccuracyOption,
@@ -136,3 +137,6 @@ def record(
     else:
         with alone(opened.root / SETTINGS):
             print(own.record(opened, table, by))
+        mine = (job for job in fits.jobs(opened) if recorded(measure.method(opened, *job)))
+        for sentence in fits.learnt(opened, mine):
+            print(sentence)

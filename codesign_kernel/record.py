@@ -191,8 +191,8 @@ def _told(counts: Counter[tuple[str, str]], known: dict[tuple[Key, str], float])
     lines = []
     for (quantity, device), count in counts.items():
         total = sum(name == quantity and key[2] == device for key, name in known)
-        of = f"{quantity} on {device}" if device else quantity
-        line = f"{of}: {count} designs measured, {total} in all"
+        of, what = (f"{quantity} on {device}", "designs") if device else (quantity, "networks")
+        line = f"{of}: {count} {what} measured, {total} in all"
         if quantity in QUANTITIES and total < LEAST:
             line += f"; `codesign fit` learns from these once there are {LEAST}"
         lines.append(line + ".")

@@ -207,26 +207,25 @@ class Store:
         Columns: architecture, accelerator, device, method, source, then the quantities. Raises
         InputError if nothing was measured yet.
         """
-        frame = pd.DataFrame()
-        if not self._empty():
-            query = (
-                "SELECT architecture, accelerator, device, method, source, quantity, value "
-                "FROM measurement ORDER BY rowid"
-            )
-            with self._open(write=False) as connection:
-                frame = pd.read_sql_query(query, connection)
+        frame = self.found()
         if frame.empty:
             raise InputError(f"{self.path} holds no measurement: run `codesign profile` first.")
+        return frame
+
+    def found(self) -> pd.DataFrame:
+        """Return what `rows` does, or a table without rows if nothing was measured yet."""
         index = [*KEY, "method", "source"]
+        if self._empty():
+            return pd.DataFrame(columns=index)
+        query = (
+            "SELECT architecture, accelerator, device, method, source, quantity, value "
+            "FROM measurement ORDER BY rowid"
+        )
+        with self._open(write=False) as connection:
+            frame = pd.read_sql_query(query, connection)
         stored = pd.MultiIndex.from_frame(frame[index].drop_duplicates())
         wide = frame.pivot(index=index, columns="quantity", values="value").reindex(stored)
         return wide.reset_index().rename_axis(columns=None)
-
-    def found(self) -> pd.DataFrame:
-        """Return what `rows` does, or a table without rows where that has none to give."""
-        with suppress(InputError):
-            return self.rows()
-        return pd.DataFrame(columns=[*KEY, "method", "source"])
 
     def _empty(self) -> bool:
         # A writer makes the file a moment before its table.

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from . import cost, ecp5, engines, explore, measure, meters, routed, synthesize
+from . import cost, ecp5, engines, explore, fits, measure, meters, routed, synthesize
 from .accelerator import load_device
 from .constraints import CONFIDENCE, Constraints
 from .design import Design
@@ -119,7 +119,9 @@ def profile(
     with alone(study.root / SETTINGS):
         done = measure.measure_all(study, subnets, accuracy, simulated, closed)
         for what, meter, keys, new in done:
-            print(f"{what}: {len(keys)} designs {meter.source} by {meter.method}, {new} now.")
+            of = "networks" if what == "accuracy" else "designs"
+            print(f"{what}: {len(keys)} {of} {meter.source} by {meter.method}, {new} now.")
+    print(*fits.learnt(study, [("accuracy", "")], every=True), sep="\n")
 
 
 def verify(
@@ -133,6 +135,22 @@ def verify(
         meter = meters.Simulated(subnets, study) if real else meters.Closed(study)
         tables.append(measure.verify(study, [design], [subnets, meter]))
     return pd.concat(tables, ignore_index=True)
+
+
+def verify_text(study: Study, table: pd.DataFrame) -> str:
+    """Return the table of `verify` as the verb prints it."""
+    shown = table.fillna({"inside": ""})
+    notes = [
+        "predicted, low, high: with the 90 % interval. Units: %, ms, W.",
+        f"Accuracy is predicted of {measure.accuracy_of(study)}.",
+    ]
+    if untold := table.loc[table["inside"].isna(), "quantity"].unique().tolist():
+        notes.append(
+            f"inside is empty for {' and '.join(untold)}: the prediction rests on measurements of "
+            "another kind than the value, which so does not tell whether the interval holds."
+        )
+    text = shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+    return "\n".join([text, *notes])
 
 
 def is_routed(study: Study, text: str) -> bool:
@@ -160,7 +178,7 @@ def records(table: pd.DataFrame) -> str:
     return json.dumps(content, indent=2, allow_nan=False)
 
 
-def fit_text(table: pd.DataFrame) -> str:
+def fit_text(study: Study, table: pd.DataFrame) -> str:
     """Return the table of `fits.fit` as the verb `fit` prints it."""
     shown = table.drop(columns="method")
     same = shown.duplicated(["quantity", "device"])
@@ -184,6 +202,7 @@ def fit_text(table: pd.DataFrame) -> str:
             "are learnt from but not counted here: they lie near the front, and would be no fair "
             "sample."
         )
+    notes += fits.learnt(study, fits.jobs(study))
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     return "\n".join([text, *notes])
 

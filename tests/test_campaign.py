@@ -278,6 +278,24 @@ def test_measurements_that_it_cannot_make_are_refused(own: Study) -> None:
         improvement(own)
 
 
+@pytest.mark.parametrize("quantity", ["accuracy", "latency_ms", "power_w"])
+def test_what_was_recorded_is_not_gone_on_with(own: Study, quantity: str) -> None:
+    device = "" if quantity == "accuracy" else LARGE
+    rows = measure.rows(own, quantity, device).iloc[:10]
+    with own.store.writing() as connection:
+        for key in rows[["architecture", "accelerator", "device"]].itertuples(index=False):
+            values = {quantity: 50.0}
+            own.store.add(connection, tuple(key), values, "recorded: a board", "measured", 0.0)
+    with pytest.raises(InputError) as raised:
+        improvement(own)
+    of = f"{quantity} on {LARGE}" if device else quantity
+    assert str(raised.value) == (
+        f"{of} of this study rests on what 'a board' recorded, of which `codesign improve` can "
+        "measure no more: take it back by `codesign record --forget 'a board'`, or ask `codesign "
+        "propose` what to measure next."
+    )
+
+
 def test_no_design_within_the_bounds_is_said_in_one_sentence(own: Study) -> None:
     with pytest.raises(InputError, match="no design keeps to all constraints") as raised:
         improvement(own, Constraints(min_accuracy=99.9)).run_all(2, 1)

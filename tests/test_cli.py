@@ -300,9 +300,10 @@ def test_a_damaged_file_is_named_and_stays(
         assert_refused(codesign(*whole, "--study", made.root), str(made.root / file))
 
 
-def test_a_damaged_database_is_not_added_to(codesign: Command, made: Study) -> None:
+def test_a_damaged_database_is_told_and_not_added_to(codesign: Command, made: Study) -> None:
     with damaged(made.root / "measurements.sqlite", b"garbage " * 2000), unchanged(made.root):
-        assert_refused(codesign("profile", "--study", made.root), "measurements.sqlite cannot be")
+        for verb in ("profile", "explore"):  # the one would add to it, the other reads sources
+            assert_refused(codesign(verb, "--study", made.root), "measurements.sqlite cannot be")
 
 
 def test_a_study_with_other_settings_is_refused(codesign: Command, made: Study) -> None:
@@ -368,7 +369,7 @@ def test_a_folder_of_images_is_trained_on_and_found_from_elsewhere(
     monkeypatch.chdir(tmp_path / "elsewhere")
     result = codesign("profile", "--study", "../study", "--designs", 10, "--architectures", 10)
     assert result.status == 0, result.err
-    assert "accuracy: 10 designs measured by supernet" in result.out
+    assert "accuracy: 10 networks measured by specialised 1 from supernet" in result.out
 
 
 JSON_TEXTS = {"id", "architecture", "accelerator", "device"}

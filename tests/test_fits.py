@@ -137,6 +137,58 @@ def test_what_was_verified_is_learnt_from_and_not_counted(
         assert row["chosen"] == len({key for key in found if (key[2] == device)})
 
 
+def test_what_was_recorded_counts_though_it_was_verified_before(
+    own: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick_fit(monkeypatch)
+    device = tiny.DEVICES[0]
+    front = own.front()
+    designs = [own.find(each) for each in front.loc[front["device"] == device, "id"].iloc[:12]]
+    measure.verify(own, designs, [meters.Accuracy(own), meters.Closed(own)])
+    with own.store.writing() as connection:
+        for i, design in enumerate(designs):
+            key = (str(design.architecture), str(design.accelerator), device)
+            values = {"latency_ms": 0.1 + i / 100, "power_w": 0.3 + i / 100}
+            own.store.add(connection, key, values, "recorded: a board", "measured", 0.0)
+    table = fits.fit(own).set_index(["quantity", "device", "model"])
+    for quantity in ("latency_ms", "power_w"):
+        row = table.loc[(quantity, device, baselines.PROCESS)]
+        assert (row["rows"], row["chosen"], row["source"]) == (12, 0, "measured")
+    chosen = table.loc[("accuracy", "", baselines.PROCESS), "chosen"]
+    assert chosen == len({key for key in fits.chosen(own) if key[2] == ""}) > 0
+
+
+def test_what_is_learnt_from_and_passed_over_is_told(own: Study) -> None:
+    frame, device = measure.rows(own, "accuracy"), tiny.DEVICES[0]
+    everything = fits.jobs(own)
+    assert everything == [
+        ("accuracy", ""), ("latency_ms", "ecp5-25f"), ("power_w", "ecp5-25f"),
+        ("latency_ms", "ecp5-85f"), ("power_w", "ecp5-85f"),
+    ]  # fmt: skip
+    assert fits.learnt(own, everything) == []
+    assert fits.learnt(own, [("accuracy", "")], every=True) == [
+        "`codesign fit` learns accuracy from 20 networks (supernet)."
+    ]
+    special = f"{meters.specialised_method(own.supernet_path)} on each of 300 validation images"
+    rows = measure.rows(own, "latency_ms", device).iloc[:11]
+    with own.store.writing() as connection:
+        for name in frame["architecture"].iloc[:10]:
+            key = (name, "", "")
+            own.store.add(connection, key, {"accuracy": 90.0}, special, "measured", 0.0)
+        for row in rows.itertuples():
+            key = (row.architecture, row.accelerator, device)
+            values = {"latency_ms": 1.0, "power_w": 0.5}
+            own.store.add(connection, key, values, "recorded: a board", "measured", 0.0)
+    assert fits.learnt(own, everything) == [
+        "`codesign fit` learns accuracy from 10 networks (specialised), and passes over 20 "
+        "networks (supernet).",
+        "`codesign fit` learns latency_ms on ecp5-25f and power_w on ecp5-25f from 11 designs (a "
+        "board), and passes over 30 designs (closed form 7).",
+    ]
+    own.store.path.unlink()
+    assert fits.learnt(own, everything, every=True) == []
+
+
 def test_predictions_are_tested_on_engines_that_were_not_learnt_from() -> None:
     rng = np.random.default_rng(0)
     engines = np.repeat([f"engine {i}" for i in range(6)], 10)

@@ -405,3 +405,46 @@ def test_verify_puts_predicted_beside_measured(own: Study) -> None:
     with tiny.read_only(own.root):
         pd.testing.assert_frame_equal(measure.verify(own, designs, used), table)
     assert tiny.contents(own.root) == before
+
+
+def recorded(study: Study, keys: list[Key], values: dict[str, float]) -> None:
+    with study.store.writing() as connection:
+        for key in keys:
+            study.store.add(connection, key, values, "recorded: a board", "measured", 0.0)
+
+
+def inside(study: Study, design: Design, used: list[meters.Meter]) -> list[object]:
+    return measure.verify(study, [design], used)["inside"].tolist()
+
+
+def test_a_value_of_another_kind_than_the_prediction_rests_on_does_not_tell(
+    own: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.quick_fit(monkeypatch)
+    subnets, simulated = meters.Accuracy(own), Unchanging("a simulation")
+    keys = [key for key in measure.plan(own, 10, 12)[1] if key[2] == SMALL]
+    measure.measure(own, simulated, keys, "x")
+    recorded(own, keys, {"power_w": 0.3})
+    fits.fit(own)
+    on = {("latency_ms", SMALL): "simulated", ("power_w", SMALL): "recorded"}
+    assert own.predictors().basis == on
+    design = own.find(f"w8k3-w16k3@4x4x1w16f16@{SMALL}")
+    key = ("w8k3-w16k3", "4x4x1w16f16", SMALL)
+    accuracy, *hardware = inside(own, design, [subnets, meters.Closed(own)])
+    assert hardware == [None, None]  # a formula says nothing of a simulation, nor of a board
+    assert isinstance(accuracy, bool)
+    _, latency, power = inside(own, design, [subnets, simulated])
+    assert (type(latency), power) == (bool, None)
+    # What was recorded says something of hardware figures from anywhere, but of accuracies only if
+    # these were recorded as well.
+    recorded(own, [key], {"latency_ms": 1.0, "power_w": 0.3})
+    recorded(own, [(key[0], "", "")], {"accuracy": 91.0})
+    accuracy, latency, power = inside(own, design, [subnets, meters.Closed(own)])
+    assert (accuracy, type(latency), type(power)) == (None, bool, bool)
+    keys = [(name, "", "") for name in measure.rows(own, "accuracy")["architecture"]]
+    recorded(own, keys, {"accuracy": 91.0})
+    assert inside(own, design, [subnets, meters.Closed(own)])[0] is None  # not fitted yet
+    fits.fit(own)
+    assert type(inside(own, design, [subnets, meters.Closed(own)])[0]) is bool
+    other = own.find(f"w24k515-w24k35@4x4x1w16f16@{SMALL}")
+    assert inside(own, other, [subnets, meters.Closed(own)])[0] is None

@@ -70,6 +70,17 @@ def test_a_study_that_is_not_whole_is_refused_before_the_server_starts(
         page.serve(tmp_path, None, False)
 
 
+def test_damaged_measurements_are_told_before_the_server_starts(
+    study: Path, tmp_path: Path
+) -> None:
+    for path in study.iterdir():
+        if path.name != "measurements.sqlite":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "measurements.sqlite").write_text("damaged")
+    with pytest.raises(InputError, match=r"measurements\.sqlite cannot be read: "):
+        page.serve(tmp_path, None, False)
+
+
 def test_a_port_that_is_taken_is_refused(study: Path, taken: int) -> None:
     with pytest.raises(InputError, match=f"--port is {taken}"):
         page.serve(study, taken, False)

@@ -1,5 +1,6 @@
 """Measurements of one's own: from a table into a study, and what is predicted from them."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -66,10 +67,12 @@ def test_what_a_board_measured_is_learnt_shown_and_no_longer_widened(
         *(f"{name} on {SMALL}: {n} designs measured, {n} in all."
           for name in ("latency_ms", "power_w", "clock_mhz")),
         "Passed over: 'note'.",
+        learnt := f"`codesign fit` learns latency_ms on {SMALL} and power_w on {SMALL} from {n} "
+        f"designs (a board), and passes over {tiny.DESIGNS} designs (closed form 7).",
     ]  # fmt: skip
     assert codesign(*asked)[1] == out  # nothing twice
     status, out, _ = codesign("fit", "--study", study.root)
-    assert status == 0
+    assert (status, out.splitlines()[-1]) == (0, learnt)
     predictors = study.predictors()
     assert predictors.basis[("latency_ms", SMALL)] == predictors.basis["power_w", SMALL] == RECORDED
     assert ("latency_ms", tiny.DEVICES[1]) not in predictors.basis
@@ -88,6 +91,18 @@ def test_what_a_board_measured_is_learnt_shown_and_no_longer_widened(
     rows = {line.split()[1]: line.split() for line in out.splitlines()[1:4]}
     assert rows["latency_ms"][-2] == rows["power_w"][-2] == "measured"
     assert float(rows["latency_ms"][-3]) == pytest.approx(table["latency_ms"].iloc[0], rel=1e-3)
+    assert "inside is empty" not in out
+    # Of another design there is a formula's value, which says nothing of a board.
+    asked = ("verify", f"w8k3-w16k3@4x2x1w4f8@{SMALL}", "--study", study.root, "--closed-form")
+    lines = codesign(*asked)[1].splitlines()
+    assert [line.split()[-1] for line in lines[2:4]] == ["modelled", "modelled"]
+    assert lines[1].split()[-1] in ("True", "False")
+    assert lines[-1] == (
+        "inside is empty for latency_ms and power_w: the prediction rests on measurements of "
+        "another kind than the value, which so does not tell whether the interval holds."
+    )
+    told = [row["inside"] for row in json.loads(codesign(*asked, "--json")[1])["rows"]]
+    assert told[1:] == [None, None]
 
 
 def test_accuracy_of_architectures_alone_and_designs_in_one_column(
@@ -98,7 +113,7 @@ def test_accuracy_of_architectures_alone_and_designs_in_one_column(
                     f"w8k5-w16k5@4x4x1w16f16@{SMALL},91,0.25\n")  # fmt: skip
     told = record.record(study, path, "training alone")
     assert told.splitlines() == [
-        "accuracy: 2 designs measured, 2 in all; `codesign fit` learns from these once there are "
+        "accuracy: 2 networks measured, 2 in all; `codesign fit` learns from these once there are "
         "10.",
         f"latency_ms on {SMALL}: 1 designs measured, 1 in all; `codesign fit` learns from these "
         "once there are 10.",

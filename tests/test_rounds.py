@@ -45,7 +45,7 @@ def test_each_round_is_a_row_and_again_when_all_is_done(
     head, *rows = first.splitlines()[:4]
     assert head == HEADS
     assert [row.split()[:2] for row in rows] == [["0", "0"], ["1", "2"], ["2", "4"]]
-    assert f"{SMALL}, {LARGE}: hardware modelled. Accuracy is measured" in first
+    assert f"{SMALL}, {LARGE}: hardware modelled. Accuracy is that of the 300 val" in first
     (found,) = campaign.load(made)
     assert rows == [line(row) for row in found.rounds]
     before = tiny.contents(made.root)

@@ -162,6 +162,23 @@ def test_nothing_measured_is_bad_input(store: Store) -> None:
         store.rows()
 
 
+def test_nothing_measured_is_nothing_found_and_a_damaged_file_is_told(store: Store) -> None:
+    def nothing() -> None:
+        frame = store.found()
+        keys = ["architecture", "accelerator", "device", "method", "source"]
+        assert ([*frame], len(frame)) == (keys, 0)
+
+    nothing()
+    store.path.touch()
+    nothing()
+    with store.writing():
+        pass
+    nothing()
+    store.path.write_bytes(b"garbage " * 20)
+    with pytest.raises(InputError, match=r"\.sqlite cannot be read: file is not a database"):
+        store.found()
+
+
 def test_a_killed_writer_loses_at_most_the_row_it_was_at(store: Store) -> None:
     with writer(store.path, "killed", 10**9) as process:
         assert process.stdout is not None
