@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from . import __version__, card, charts, engines, measure
+from . import __version__, card, charts, engines, measure, routed
+from .accelerator import Device
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
@@ -120,7 +121,7 @@ time. Accuracy, with its interval, is that of {escape(measure.accuracy_of(study)
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
 was selected on the test images. Intervals of accuracy are due to the number of images alone
-(Wilson's score); figures on the same images share their luck. {_how_measured(hardware)}</p>
+(Wilson's score); figures on the same images share their luck. {_how_measured(hardware, device)}</p>
 {_table(["What", "Measured", "90 %: from", "to", "Unit", "Images"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}
@@ -141,10 +142,11 @@ was selected on the test images. Intervals of accuracy are due to the number of 
 """
 
 
-def _how_measured(hardware: dict[str, float]) -> str:
+def _how_measured(hardware: dict[str, float], device: Device) -> str:
     if hardware:
         return "Cycles were counted in simulation; the clock is that after place and route."
-    return "Hardware figures of this design were not measured: <code>codesign verify</code> does."
+    does = "<code>codesign verify</code> does" if routed.measurable(device) else routed.ONLY
+    return f"Hardware figures of this design were not measured: {does}."
 
 
 def _rests_on(study: Study, quantity: str, device: str) -> str:

@@ -18,6 +18,7 @@ from .errors import InputError
 from .rtl.shape import Shape
 
 FIGURES = ("clock_mhz", "dsp", "bram", "lut", "ff")
+ONLY = f"engines are built for {', '.join(ecp5.CHIPS)} only"
 # In a clone the table is with the other data; a wheel has it inside the package.
 PLACES = (
     Path(__file__).parents[1] / "data" / "implementations.csv",

@@ -121,6 +121,9 @@ def profile(
         for what, meter, keys, new in done:
             of = "networks" if what == "accuracy" else "designs"
             print(f"{what}: {len(keys)} {of} {meter.source} by {meter.method}, {new} now.")
+    apart = [each.name for each in study.devices.values() if not routed.measurable(each)]
+    if apart and not modelled:
+        print(f"Nothing is simulated on {', '.join(apart)}: {routed.ONLY}.")
     print(*fits.learnt(study, [("accuracy", "")], every=True), sep="\n")
 
 
@@ -162,7 +165,7 @@ def is_routed(study: Study, text: str) -> bool:
 def why_modelled(study: Study, text: str) -> str:
     """Say why a design's hardware figures are no more than modelled, and what would change that."""
     if not routed.measurable(study.device(study.find(text).device)):
-        return "Its latency and power are modelled: engines are built for ECP5 devices only."
+        return f"Its latency and power are modelled: {routed.ONLY}."
     return (
         "Its latency and power are modelled: its engine was not placed and routed yet, which "
         f"`codesign verify {text} --study {study.root}` does in some minutes."

@@ -206,7 +206,10 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     assert content["measured_hardware"] == {}
     text = (folder / "report.html").read_text()
     assert f"{known['clock_mhz']:.1f} MHz, {source}" in text
-    assert "Hardware figures of this design were not measured" in text
+    assert (
+        "Hardware figures of this design were not measured: engines are built for ecp5-25f, "
+        "ecp5-45f, ecp5-85f only."
+    ) in text
     assert ("its interval includes what is not known of a clock" in text) == (source == "modelled")
     assert "of float32 weights" in text
     assert f"Accuracy, with its interval, is that of {escape(images)}." in text
@@ -242,7 +245,7 @@ def test_what_figures_rest_on_says_who_measured(
 ) -> None:
     fashion = study.open_study(Path(__file__).parents[1] / "data" / "studies" / "fashion")
     found = origins(fashion, "ecp5-85f")
-    assert found["accuracy"][1] == "the 10,000 validation images with the supernet's weights"
+    assert found["accuracy"][1] == "the 10,000 validation images with the network specialised"
     assert found["latency_ms"][0] == (
         "predicted from simulated cycles and clocks after place and route (no board)"
     )
@@ -254,6 +257,7 @@ def test_what_figures_rest_on_says_who_measured(
         accuracy=90.0, power_w=0.5
     ).to_csv(tmp_path / "board.csv", index=False)
     record.record(own, tmp_path / "board.csv", "my board")
+    fits.fit(own)
     found = origins(own, "ecp5-25f")
     assert {found[name][0] for name in ("accuracy", "latency_ms", "power_w")} == {
         "predicted from what my board measured"
@@ -359,6 +363,7 @@ def test_the_engine_runs_the_exported_program(
     assert abs(accuracies["test, specialised, int8"] - accuracies["test, specialised"]) < 3
     text = " ".join((tmp_path / "out" / "report.html").read_text().split())
     assert "test, specialised, int8" in text
+    assert "were not measured: <code>codesign verify</code> does." in text
     assert "Latency rests on modelled designs. Power" in text  # the engine's clock is measured
 
     check_golden(tmp_path / "out", about)
@@ -443,8 +448,6 @@ def test_what_a_study_lacks_is_named(
     empty = replace(fitted, root=tmp_path)
     with pytest.raises(InputError, match="run `codesign fit`"):
         export(empty, design, digits, tmp_path / "out")
-    with pytest.raises(InputError, match="run `codesign train` first"):
+    with pytest.raises(InputError, match="run `codesign train` on this study first"):
         specialised(empty, design.architecture, digits)
-    with pytest.raises(InputError, match="preset of the study is 'slow', but must be one of"):
-        specialised(replace(fitted, preset="slow"), design.architecture, digits)
     assert list(tmp_path.iterdir()) == []

@@ -3,12 +3,13 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny
 
-from codesign_kernel import cli, synthesize, verbs
+from codesign_kernel import cli, measure, synthesize, verbs
 from codesign_kernel.ecp5 import Resources
 
 Command = Callable[..., tuple[int, str, str]]
@@ -111,3 +112,28 @@ def test_what_was_not_measured_says_why(tmp_path_factory: pytest.TempPathFactory
     told = verbs.why_modelled(opened, "w8k3-w16k3@8x2x1w16f32@ecp5-25f")
     assert "was not placed and routed yet" in told
     assert f"verify w8k3-w16k3@8x2x1w16f32@ecp5-25f --study {opened.root}`" in told
+    mine = replace(opened.device("ecp5-25f"), name="my-ecp5")
+    opened = replace(opened, devices={"my-ecp5": mine})
+    assert verbs.why_modelled(opened, "w8k3-w16k3@8x2x1w16f32@my-ecp5") == (
+        "Its latency and power are modelled: engines are built for ecp5-25f, ecp5-45f, ecp5-85f "
+        "only."
+    )
+
+
+def test_profile_says_what_it_cannot_simulate_and_what_is_learnt_from(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    opened = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("verbs") / "digits")
+    small = opened.device("ecp5-25f")
+    mine = {name: replace(small, name=name) for name in ("my-ecp5", "ecp5-25f", "other")}
+    opened = replace(opened, devices=mine)
+    monkeypatch.setattr(measure, "measure_all", lambda *_: iter(()))
+    learnt = "`codesign fit` learns accuracy from 20 networks (supernet)."
+    for modelled in (False, True):
+        verbs.profile(opened, 10, 10, 4, modelled, None, False, None)
+        assert capsys.readouterr().out.splitlines() == [
+            "Nothing is simulated on my-ecp5, other: engines are built for ecp5-25f, ecp5-45f, "
+            "ecp5-85f only.",
+            learnt,
+        ][modelled:]  # fmt: skip
