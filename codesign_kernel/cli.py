@@ -20,7 +20,11 @@ from .files import alone
 from .network_cost import cost
 from .options import (
     HERE,
+    ClosedOption,
+    DesignsArgument,
+    DeviceOption,
     DownloadOption,
+    EnginesOption,
     FolderOption,
     JsonOption,
     SeedOption,
@@ -45,16 +49,7 @@ DatasetOption = Annotated[str | None, typer.Option(help="If not the space's own;
 PresetOption = Annotated[str, typer.Option(help="quick, standard or full.")]
 ArchitecturesOption = Annotated[int, typer.Option(help="Subnets whose accuracy to measure.")]
 SizeOption = Annotated[int, typer.Option(help="Designs of each device to measure.")]
-EnginesOption = Annotated[
-    int, typer.Option(help="Engines of each ECP5 to simulate; each takes half a minute once.")
-]
-ClosedOption = Annotated[
-    bool, typer.Option("--closed-form", help="Model every device: nothing is simulated or routed.")
-]
 DesignArgument = Annotated[str, typer.Argument(help="Id that explore printed, or text form.")]
-DesignsArgument = Annotated[
-    list[str], typer.Argument(help="Ids that explore printed, or text forms.", metavar="DESIGN...")
-]
 MOST = 5_000  # rows that an exact Gaussian process can be fitted to
 
 
@@ -65,7 +60,7 @@ def train(
     dataset: DatasetOption = None,
     preset: PresetOption = "quick",
     seed: SeedOption = 0,
-    device: Annotated[list[str] | None, typer.Option(help="Name, or path of a TOML file.")] = None,
+    device: DeviceOption = None,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
@@ -96,7 +91,7 @@ def train(
     if first:
         own.kept_answers(study, supernet, data)
         print(f"Supernet of {chosen.size:,} architectures in {made.supernet_path}.")
-        print("Measured accuracy in % on validation images:")
+        print("Measured accuracy in % on validation images, with the supernet's weights:")
         for label, value in phase.summary(supernet, data).items():
             print(f"  {label:<24}{value:6.2f}")
 
@@ -185,7 +180,7 @@ def verify(
 
 @app.command()
 def specialise(
-    design: DesignArgument,
+    design: Annotated[str, typer.Argument(help="Id, text form, or an architecture alone.")],
     study: StudyOption = HERE,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
@@ -194,9 +189,10 @@ def specialise(
     from . import export
 
     opened = open_study(study)
-    chosen, data = opened.find(design), _data(opened, data_folder, download)
-    for name, value in export.specialised(opened, chosen.architecture, data)[1].items():
+    chosen, data = verbs.network_of(opened, design), _data(opened, data_folder, download)
+    for name, value in export.specialised(opened, chosen, data)[1].items():
         print(f"{name:<40}{value:6.2f} % measured")
+    print(f"On {len(data.validation):,} validation images; only `codesign export` looks at others.")
 
 
 def _data(study: Study, folder: Path | None, download: bool) -> datasets.Dataset:
@@ -228,6 +224,7 @@ def run(
     space_name: SpaceOption = "digits",
     study: StudyOption = HERE,
     dataset: DatasetOption = None,
+    device: DeviceOption = None,
     architectures: ArchitecturesOption = 100,
     designs: SizeOption = 100,
     engines: EnginesOption = 2,
@@ -239,7 +236,7 @@ def run(
 ) -> None:
     """All phases, from nothing to a verified and exported design."""
     print(f"1/5 train, study in {study}")
-    train(study, space_name, dataset, preset, seed, None, data_folder, download)
+    train(study, space_name, dataset, preset, seed, device, data_folder, download)
     print("2/5 profile")
     profile(study, architectures, designs, engines, closed_form, weights, data_folder, download)
     print("3/5 fit")

@@ -62,7 +62,7 @@ FILES = (ABOUT, "layers.csv", "model.onnx", *RUN, "report.html", "weights.safete
 def specialised(
     study: Study, architecture: Architecture, dataset: Dataset
 ) -> tuple[Subnet, dict[str, float]]:
-    """Return the specialised subnet and measured accuracies in %, by what was measured.
+    """Return the specialised subnet, and accuracies in % on the validation images, by whose.
 
     Raises InputError if the study's supernet is absent, unfinished, damaged or of another space.
     """
@@ -73,7 +73,6 @@ def specialised(
     return network, {
         "validation, supernet weights": accuracy(before, dataset.validation),
         "validation, specialised": accuracy(network, dataset.validation),
-        "test, specialised": accuracy(network, dataset.test),
     }
 
 
@@ -98,6 +97,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         write_json(folder / ABOUT, begun)
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     network, measured = specialised(study, design.architecture, dataset)
+    measured["test, specialised"] = accuracy(network, dataset.test)
     about: dict[str, Any] = {}
     for name in RUN:  # of a design that was there before
         (folder / name).unlink(missing_ok=True)

@@ -32,6 +32,18 @@ FolderOption = Annotated[
 DownloadOption = Annotated[
     bool, typer.Option("--download", help="Fetch the data set if it is not on this machine.")
 ]
+DeviceOption = Annotated[
+    list[str] | None, typer.Option(help="Name, or path of a TOML file; all shipped ones if none.")
+]
+EnginesOption = Annotated[
+    int, typer.Option(help="Engines of each ECP5 to simulate; each takes half a minute once.")
+]
+ClosedOption = Annotated[
+    bool, typer.Option("--closed-form", help="Model every device: nothing is simulated or routed.")
+]
+DesignsArgument = Annotated[
+    list[str], typer.Argument(help="Ids that explore printed, or text forms.", metavar="DESIGN...")
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
 WeightsOption = Annotated[
     str | None,

@@ -93,7 +93,7 @@ class Store:
                     for table in (_SCHEMA, _SERIES, _PICKED):
                         _patiently(connection, table)
                 yield connection
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             does = "written" if write else "read"
             cause = error.__cause__ or error  # pandas quotes the query, and not just what is wrong
             why = " ".join(str(cause).split())[:200]
@@ -223,6 +223,8 @@ class Store:
         )
         with self._open(write=False) as connection:
             frame = pd.read_sql_query(query, connection)
+        if frame.duplicated([*index, "quantity"]).any():
+            raise InputError(f"{self.path} is damaged: it holds a value twice.")
         stored = pd.MultiIndex.from_frame(frame[index].drop_duplicates())
         wide = frame.pivot(index=index, columns="quantity", values="value").reindex(stored)
         return wide.reset_index().rename_axis(columns=None)

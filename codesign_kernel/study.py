@@ -281,10 +281,8 @@ def _short(column: pd.Series) -> list[Any]:
 
 def create(root: str | Path, space: SearchSpace, dataset: str, preset: str, seed: int,
            devices: Sequence[Device]) -> Study:  # fmt: skip
-    """Start a study, or open it if it is there with the same settings.
-
-    Raises InputError if it is there with others, or if nothing could be explored with these.
-    """
+    """Start a study, or open it if it is there with the same settings. Raises InputError if it is
+    there with others, or if nothing could be explored with these."""
     if space.size < LEAST:
         raise InputError(
             f"space {space.name} holds {space.size} architectures, but must hold at least {LEAST}."
@@ -298,7 +296,8 @@ def create(root: str | Path, space: SearchSpace, dataset: str, preset: str, seed
         there = open_study(root)
         for name in ("space", "dataset", "preset", "seed", "devices"):
             if getattr(there, name) != getattr(study, name):
-                raise InputError(f"{root} is a study with another {name}; choose another folder.")
+                other = "other devices" if name == "devices" else f"another {name}"
+                raise InputError(f"{root} is a study with {other}; choose another folder.")
         return there
     tables = [asdict(device) for device in study.devices.values()]
     values = (__version__, to_table(space), dataset, preset, seed, tables)

@@ -39,6 +39,7 @@ from .options import (
 from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .rtl.shape import Shape
+from .space import Architecture
 from .store import KEY
 from .study import SETTINGS, Study
 
@@ -154,6 +155,16 @@ def verify_text(study: Study, table: pd.DataFrame) -> str:
         )
     text = shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")
     return "\n".join([text, *notes])
+
+
+def network_of(study: Study, text: str) -> Architecture:
+    """Return an architecture by its text form, or that of a design as `Study.find` knows it.
+    Raises InputError as that does."""
+    if "@" in text or not text.startswith("w"):  # an id begins with d
+        return study.find(text).architecture
+    architecture = Architecture.parse(text)
+    study.space.encode(architecture)
+    return architecture
 
 
 def is_routed(study: Study, text: str) -> bool:

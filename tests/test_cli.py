@@ -600,6 +600,41 @@ def test_output_that_cannot_be_written_is_no_traceback(
     assert "Traceback" not in result.err
 
 
+def test_specialise_takes_an_architecture_or_a_design_and_looks_at_no_test_images(
+    codesign: Command, made: Study
+) -> None:
+    first, name = made.front().loc[0, ["id", "architecture"]]
+    result = codesign("specialise", name, "--study", made.root)
+    assert result.status == 0, result.err
+    *accuracies, last = result.out.splitlines()
+    assert [line[:40].rstrip() for line in accuracies] == [
+        "validation, supernet weights", "validation, specialised",
+    ]  # fmt: skip
+    assert all(line.endswith(" % measured") for line in accuracies)
+    assert last == "On 300 validation images; only `codesign export` looks at others."
+    assert codesign("specialise", first, "--study", made.root).out == result.out
+    assert_refused(codesign("specialise", "w9k3-w16k3", "--study", made.root), "width of stage 1")
+    assert_refused(codesign("specialise", "w8", "--study", made.root), "must look like w16k35-w32k")
+
+
+def test_run_and_train_take_devices(
+    codesign: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: object) -> None:
+        raise InputError("enough.")
+
+    monkeypatch.setattr(verbs, "profile", ended)
+    root = tmp_path / "study"
+    chosen = ("--device", "ecp5-45f", "--device", "ecp5-25f", "--study", root)
+    result = codesign("run", *chosen)
+    assert_refused(result, "enough.")
+    assert [*open_study(root).devices] == ["ecp5-45f", "ecp5-25f"]
+    assert "Measured accuracy in % on validation images, with the supernet's weights:" in result.out
+    assert codesign("train", *chosen).status == 0
+    other = codesign("train", "--device", "ecp5-25f", "--study", root)
+    assert_refused(other, "is a study with other devices; choose another folder.")
+
+
 def test_verify_prints_predicted_beside_measured(codesign: Command, made: Study) -> None:
     ids = [*made.front()["id"][:2]]
     result = codesign("verify", *ids, "--study", made.root, "--closed-form")

@@ -151,6 +151,14 @@ def test_weights_model_and_accuracies_are_of_one_network(
     assert len(measured) == 3
 
 
+def test_test_images_are_for_the_export_alone(
+    fitted: Study, design: Design, digits: Dataset
+) -> None:
+    hidden = replace(digits, test=unread(digits).test)
+    _, measured = specialised(fitted, design.architecture, hidden)
+    assert [*measured] == ["validation, supernet weights", "validation, specialised"]
+
+
 def test_model_names_the_architecture_and_holds_one_weight_a_multiplication(
     folder: Path, design: Design
 ) -> None:

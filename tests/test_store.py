@@ -174,9 +174,20 @@ def test_nothing_measured_is_nothing_found_and_a_damaged_file_is_told(store: Sto
     with store.writing():
         pass
     nothing()
+    whole = store.path.read_bytes()
     store.path.write_bytes(b"garbage " * 20)
     with pytest.raises(InputError, match=r"\.sqlite cannot be read: file is not a database"):
         store.found()
+    store.path.write_bytes(whole.replace(b"CREATE TABLE picked", b"CREATE TAB\x80E picked"))
+    with pytest.raises(InputError, match=r"\.sqlite cannot be read: 'utf-8' codec can't decode"):
+        store.found()
+    with closing(sqlite3.connect(store.path.with_name("twice.sqlite"))) as connection, connection:
+        columns = "architecture, accelerator, device, quantity, method, value, source, seconds"
+        connection.execute(f"CREATE TABLE measurement ({columns})")
+        row = "('w8k3', '', '', 'a', 'm', 1.0, 'measured', 0.0)"
+        connection.execute(f"INSERT INTO measurement VALUES {row}, {row}")
+    with pytest.raises(InputError, match=r"twice\.sqlite is damaged: it holds a value twice\."):
+        Store(store.path.with_name("twice.sqlite")).found()
 
 
 def test_a_killed_writer_loses_at_most_the_row_it_was_at(store: Store) -> None:

@@ -272,7 +272,8 @@ def test_a_study_with_another_setting_is_refused(empty: Study, setting: str) -> 
     }  # fmt: skip
     before = tiny.contents(empty.root)
     values: Any = settings | {setting: others[setting]}
-    with pytest.raises(InputError, match=f"with another {setting}; choose another folder"):
+    other = "other devices" if setting == "devices" else f"another {setting}"
+    with pytest.raises(InputError, match=f"is a study with {other}; choose another folder"):
         create(empty.root, **values)
     assert tiny.contents(empty.root) == before
 
