@@ -5,7 +5,7 @@ vectorised: the fields of `Layers` are (..., layers), those of the accelerator b
 them. How far off this is of engines that were simulated, placed and routed: see the tests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -123,14 +123,11 @@ def fits(acc: Accelerators, device: Device) -> np.ndarray:
     return found
 
 
-def shares(acc: Accelerator, device: Device) -> dict[str, tuple[int, int]]:
-    """Return by name of the resource how many an engine takes, and how many the device has."""
-    need = resources(acc, device)
-    return {
-        "DSP": (int(need.dsp), device.dsp),
-        "block RAM": (int(need.bram), device.bram),
-        "LUT": (int(need.lut), device.lut),
-    }
+def shares(need: Mapping[str, float], device: Device) -> dict[str, tuple[int, int]]:
+    """Return by name of the resource how many an engine takes, of its `dsp`, `bram` and `lut`, and
+    how many the device has."""
+    names = {"dsp": "DSP", "bram": "block RAM", "lut": "LUT"}
+    return {name: (int(need[key]), getattr(device, key)) for key, name in names.items()}
 
 
 def short_of(acc: Accelerator, device: Device) -> str:
@@ -141,7 +138,7 @@ def short_of(acc: Accelerator, device: Device) -> str:
         return str(error).rstrip(".")
     return "it takes " + " and ".join(
         f"{used:,} of {most:,} {name}"
-        for name, (used, most) in shares(acc, device).items()
+        for name, (used, most) in shares(vars(resources(acc, device)), device).items()
         if used > most
     )
 

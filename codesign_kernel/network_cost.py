@@ -46,7 +46,7 @@ def cost(
     if chart is not None:
         from . import report, roofline  # Altair takes a second to start
 
-        clock = _clock(acc, chosen)[0]
+        clock = routed.known(acc, chosen)[0]["clock_mhz"]
         peak = acc.pf * acc.pc * acc.pv * clock / 1e3
         port = closed_form.port_rate(chosen) * clock / 1e3
         where = f"{read.name} on {acc}, {chosen.label}"
@@ -71,7 +71,7 @@ def layer_costs(layers: Layers, acc: Accelerator, device: Device) -> pd.DataFram
     port = Port.of(device)
     spent = cycles(layers, acc, port)
     weights, features = traffic(layers, acc, port)
-    clock = _clock(acc, device)[0]
+    clock = routed.known(acc, device)[0]["clock_mhz"]
     lanes, macs = acc.pf * acc.pc * acc.pv, layers.macs
     causes = np.stack(
         [
@@ -92,12 +92,6 @@ def layer_costs(layers: Layers, acc: Accelerator, device: Device) -> pd.DataFram
             "runs": runs(layers, acc, port),
         }
     )  # fmt: skip
-
-
-def _clock(acc: Accelerator, device: Device) -> tuple[float, bool]:
-    """The clock in MHz, and whether it is measured: the engine was placed and routed."""
-    known, source = routed.known(acc, device)
-    return known["clock_mhz"], source == "measured"
 
 
 def predicted(read: Network, acc: Accelerator, device: Device) -> parts.Whole | str:
@@ -145,6 +139,7 @@ def _fits(acc: Accelerator, device: Device) -> bool:
 def _for_programs(
     read: Network, table: pd.DataFrame, acc: Accelerator, device: Device
 ) -> dict[str, Any]:
+    known, source = routed.known(acc, device)
     return {
         "network": read.name,
         "accelerator": str(acc),
@@ -156,12 +151,12 @@ def _for_programs(
             "gmac_s": "GMAC/s",
             "macs_per_byte": "MAC/byte",
         },
-        "clock_mhz": _clock(acc, device)[0],
+        "clock_mhz": known["clock_mhz"],
         "predicted": _intervals(read, acc, device),
         "fits": _fits(acc, device),
         "resources": {
-            name: {"used": used, "budget": budget}
-            for name, (used, budget) in closed_form.shares(acc, device).items()
+            name: {"used": used, "budget": budget, "source": source}
+            for name, (used, budget) in closed_form.shares(known, device).items()
         },
         "layers": table.to_dict("records"),
         "total": _totals(read, table, acc),
@@ -181,10 +176,10 @@ def _intervals(read: Network, acc: Accelerator, device: Device) -> dict[str, Any
 
 
 def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) -> None:
-    total = _totals(read, table, acc)
-    clock, there = _clock(acc, device)
-    how = "measured after place and route" if there else "modelled"
-    print(f"{read.name} on {acc}, {device.label}, {clock:.4g} MHz, {how}. Layers are modelled.")
+    total, (known, source) = _totals(read, table, acc), routed.known(acc, device)
+    how = f"{source} after place and route" if source == "measured" else source
+    clock = f"{known['clock_mhz']:.4g} MHz"
+    print(f"{read.name} on {acc}, {device.label}, {clock}, {how}. Layers are modelled.")
     rows = [
         *table[["layer", "cycles", "time_ms", "utilisation"]]
         .assign(moved=table["weight_bytes"] + table["feature_bytes"], why=table["bottleneck"])
@@ -206,15 +201,17 @@ def _show(read: Network, table: pd.DataFrame, acc: Accelerator, device: Device) 
         f"{1e3 / total['time_ms']:.4g} images/s, one at a time."
     )
     print(_sentence(predicted(read, acc, device)))
-    need = [
-        f"{used:,} of {most:,} {name}"
-        for name, (used, most) in closed_form.shares(acc, device).items()
-    ]
+    told: list[str] = []
+    room: list[str] = []
+    for name, (used, most) in closed_form.shares(known, device).items():
+        told.append(f"{used:,} of {most:,} {name}")
+        room += told[-1:] if used <= most else []
     if _fits(acc, device):
-        print(f"The accelerator fits the device: {', '.join(need)}.")
+        print(f"The accelerator fits the device: {', '.join(told)}; {how}.")
     else:
+        rest = f"; there is room for {', '.join(room)}" if room else ""
         why = closed_form.short_of(acc, device)
-        print(f"The accelerator DOES NOT FIT the device: {why}. It would take {', '.join(need)}.")
+        print(f"The accelerator DOES NOT FIT the device: {why}{rest}; {how}.")
     for off, (why, if_not) in zip(
         refused(read.layers, acc, Port.of(device)), _refusals(acc, device), strict=True
     ):

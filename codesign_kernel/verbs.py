@@ -265,7 +265,8 @@ def explore_command(
 
 
 def rests_on(study: Study, devices: Sequence[str]) -> str:
-    """Say of what predicted accuracy is, and what latency and power are predicted from."""
+    """Say of what predicted accuracy is, what latency and power are predicted from, and what the
+    resources beside them are."""
     sources = study.sources()
     told = {"accuracy": f"accuracy of {measure.accuracy_of(study)}"}
     for quantity in QUANTITIES[1:]:
@@ -276,6 +277,9 @@ def rests_on(study: Study, devices: Sequence[str]) -> str:
         told[quantity] = f"{TOLD[quantity].label.lower()} from {' and '.join(from_)}"
     if all(sources["power_w", name] == "modelled" for name in devices):
         told["power_w"] = "power is modelled, no board was measured"
+    told["lut"] = "DSP, block RAM and LUT are modelled, without intervals"
+    if any(routed.measurable(study.device(name)) for name in devices):
+        told["lut"] += " (DSP and block RAM of an ECP5 are exactly those of place and route)"
     return "; ".join(told.values())
 
 

@@ -372,6 +372,10 @@ def test_a_folder_of_images_is_trained_on_and_found_from_elsewhere(
     assert "accuracy: 10 networks measured by specialised 1 from supernet" in result.out
 
 
+EXACT = (
+    "; power is modelled, no board was measured; DSP, block RAM and LUT are modelled, without "
+    "intervals (DSP and block RAM of an ECP5 are exactly those of place and route)"
+)
 JSON_TEXTS = {"id", "architecture", "accelerator", "device"}
 
 
@@ -385,6 +389,7 @@ def test_json_is_all_there_is_on_stdout(codesign: Command, made: Study) -> None:
     assert found["constraints"]["confidence"] == 0.9
     assert found["units"]["latency_ms"] == "ms"
     assert "latency from modelled designs on ecp5-25f, ecp5-85f" in found["source"]
+    assert found["source"].endswith(EXACT)
     assert found["considered"] >= found["feasible"] >= len(found["front"]) > 10
     for row in found["front"]:
         assert set(row) == JSON_TEXTS | set(study.FIGURES)
@@ -414,7 +419,7 @@ def test_the_front_is_printed_with_intervals_units_and_knee(codesign: Command, m
         "Predicted, with 90 % intervals: accuracy of the 300 validation images with the supernet's "
         "weights; latency from modelled designs on ecp5-"
     ) in result.out
-    assert "power is modelled" in result.out
+    assert f"{EXACT}.\n" in result.out
     assert re.search(r"\d \[\d+\.\d+, \d+\.\d+\]", result.out)
     knee = re.search(r"^Knee: (d\w{8}) \((\S+)\)$", result.out, re.MULTILINE)
     assert knee

@@ -142,7 +142,10 @@ def test_prints_each_layer_and_the_totals_with_units_and_source(
     parts = [float(part) for part in re.findall(r"([\d.]+) %", share)]
     assert sum(parts) == pytest.approx(100, abs=0.3)
     assert f"{layers.macs.sum() / 1e9:.3f} GMAC" in sizes
-    assert fit.startswith("The accelerator fits the device: 66 of 156 DSP, ")
+    assert fit == (
+        "The accelerator fits the device: 66 of 156 DSP, 52 of 208 block RAM, 6,487 of 83,640 LUT; "
+        "modelled."
+    )
     assert left_out == "Not costed: pooling, additions, activations."
 
 
@@ -173,7 +176,7 @@ def test_programs_get_the_same_figures(codesign: Command) -> None:
     assert (found["source"], found["device"], found["fits"]) == ("modelled", "ecp5-25f", False)
     assert found["total"]["cycles"] == pytest.approx(table["cycles"].sum())
     assert found["total"]["macs"] == table["macs"].sum()
-    assert found["resources"]["DSP"] == {"used": 66, "budget": 28}
+    assert found["resources"]["DSP"] == {"used": 66, "budget": 28, "source": "modelled"}
     assert found["not_costed"] == ["pooling", "additions", "activations"]
 
 
@@ -205,7 +208,23 @@ def test_a_whole_network_has_intervals_and_a_measured_clock_if_it_was_routed(
 def test_what_does_not_fit_is_costed_and_said(codesign: Command) -> None:
     status, out, _ = codesign("mobilenetv2", "--accelerator", "32x32x1w64f64")
     assert status == 0
-    assert "The accelerator DOES NOT FIT the device: it takes 1,032 of 156 DSP" in out
+    assert (
+        "The accelerator DOES NOT FIT the device: it takes 1,032 of 156 DSP and 306 of 208 "
+        "block RAM; there is room for 32,248 of 83,640 LUT; modelled.\n"
+    ) in out
+    out = codesign("mobilenetv2", "--accelerator", "32x32x4w1024f1024", "--device", "ecp5-25f")[1]
+    assert out.count(" DSP") == 1  # not twice
+    assert " LUT; modelled.\n" in out
+
+
+def test_resources_of_an_engine_that_was_placed_and_routed_are_measured(codesign: Command) -> None:
+    asked = ("mobilenetv2", "--accelerator", ACC, "--device", "ecp5-45f")
+    assert (
+        "The accelerator fits the device: 66 of 72 DSP, 52 of 108 block RAM, 6,642 of 43,848 LUT; "
+        "measured after place and route.\n"
+    ) in codesign(*asked)[1]
+    found = json.loads(codesign(*asked, "--json")[1])["resources"]["LUT"]
+    assert found == {"used": 6642, "budget": 43848, "source": "measured"}
 
 
 def test_a_table_and_a_device_of_ones_own(codesign: Command, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import tiny
 
 from codesign_kernel import cli, measure, synthesize, verbs
 from codesign_kernel.ecp5 import Resources
+from codesign_kernel.study import open_study
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -137,3 +138,11 @@ def test_profile_says_what_it_cannot_simulate_and_what_is_learnt_from(
             "ecp5-85f only.",
             learnt,
         ][modelled:]  # fmt: skip
+
+
+def test_resources_of_a_device_without_engines_are_only_modelled() -> None:
+    opened = open_study(Path(__file__).parents[1] / "data" / "studies" / "fashion")
+    told = verbs.rests_on(opened, ["arria10-gx1150"])
+    assert told.endswith("; DSP, block RAM and LUT are modelled, without intervals")
+    told = verbs.rests_on(opened, ["arria10-gx1150", "ecp5-25f"])
+    assert told.endswith(" (DSP and block RAM of an ECP5 are exactly those of place and route)")
