@@ -87,7 +87,7 @@ def learnt(study: Study, what: Iterable[tuple[str, str]], every: bool = False) -
             if over or every:
                 name = f"{quantity} on {device}" if device else quantity
                 told.setdefault(f"from {first}{over}", []).append(name)
-    return [f"`codesign fit` learns {' and '.join(of)} {text}." for text, of in told.items()]
+    return [f"`codesign fit` learns {', '.join(of)} {text}." for text, of in told.items()]
 
 
 def _said(method: str) -> str:

@@ -63,7 +63,8 @@ def record(study: Study, path: Path, by: str) -> str:
             study.store.add(connection, key, quantities, method, "measured", 0.0)
     for doubt in _doubts(study, path, rows):
         print(f"codesign: {doubt}; `codesign record --forget {by!r}` removes it.", file=sys.stderr)
-    counts = Counter((quantity, key[2]) for _, key, quantity, _ in rows)
+    told = dict.fromkeys((quantity, key) for _, key, quantity, _ in rows)  # in their order
+    counts = Counter((quantity, key[2]) for quantity, key in told)
     passed = [shown(name) for name in table if name not in (DESIGN, *KEY, *VALUES)]
     more = f"\nPassed over: {', '.join(passed)}." if passed else ""
     return _told(counts, known) + more

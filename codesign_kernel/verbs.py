@@ -150,8 +150,8 @@ def verify_text(study: Study, table: pd.DataFrame) -> str:
     ]
     if untold := table.loc[table["inside"].isna(), "quantity"].unique().tolist():
         notes.append(
-            f"inside is empty for {' and '.join(untold)}: the prediction rests on measurements of "
-            "another kind than the value, which so does not tell whether the interval holds."
+            f"inside is empty for {', '.join(untold)}: a value does not test a prediction that "
+            "rests on measurements of another kind."
         )
     text = shown.to_string(index=False, float_format=lambda value: f"{value:.4g}")
     return "\n".join([text, *notes])

@@ -182,7 +182,7 @@ def test_what_is_learnt_from_and_passed_over_is_told(own: Study) -> None:
     assert fits.learnt(own, everything) == [
         "`codesign fit` learns accuracy from 10 networks (specialised), and passes over 20 "
         "networks (supernet).",
-        "`codesign fit` learns latency_ms on ecp5-25f and power_w on ecp5-25f from 11 designs (a "
+        "`codesign fit` learns latency_ms on ecp5-25f, power_w on ecp5-25f from 11 designs (a "
         "board), and passes over 30 designs (closed form 7).",
     ]
     own.store.path.unlink()

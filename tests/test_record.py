@@ -67,7 +67,7 @@ def test_what_a_board_measured_is_learnt_shown_and_no_longer_widened(
         *(f"{name} on {SMALL}: {n} designs measured, {n} in all."
           for name in ("latency_ms", "power_w", "clock_mhz")),
         "Passed over: 'note'.",
-        learnt := f"`codesign fit` learns latency_ms on {SMALL} and power_w on {SMALL} from {n} "
+        learnt := f"`codesign fit` learns latency_ms on {SMALL}, power_w on {SMALL} from {n} "
         f"designs (a board), and passes over {tiny.DESIGNS} designs (closed form 7).",
     ]  # fmt: skip
     assert codesign(*asked)[1] == out  # nothing twice
@@ -98,8 +98,8 @@ def test_what_a_board_measured_is_learnt_shown_and_no_longer_widened(
     assert [line.split()[-1] for line in lines[2:4]] == ["modelled", "modelled"]
     assert lines[1].split()[-1] in ("True", "False")
     assert lines[-1] == (
-        "inside is empty for latency_ms and power_w: the prediction rests on measurements of "
-        "another kind than the value, which so does not tell whether the interval holds."
+        "inside is empty for latency_ms, power_w: a value does not test a prediction that rests on "
+        "measurements of another kind."
     )
     told = [row["inside"] for row in json.loads(codesign(*asked, "--json")[1])["rows"]]
     assert told[1:] == [None, None]
@@ -109,7 +109,7 @@ def test_accuracy_of_architectures_alone_and_designs_in_one_column(
     study: Study, tmp_path: Path
 ) -> None:
     path = tmp_path / "own.csv"
-    path.write_text(f"design,accuracy,latency_ms\nw8k3-w16k3,90.5,\n\n"
+    path.write_text(f"design,accuracy,latency_ms\nw8k3-w16k3,90.5,\n\nw8k3-w16k3,90.5,\n"
                     f"w8k5-w16k5@4x4x1w16f16@{SMALL},91,0.25\n")  # fmt: skip
     told = record.record(study, path, "training alone")
     assert told.splitlines() == [
