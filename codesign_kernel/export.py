@@ -62,7 +62,7 @@ FILES = (ABOUT, "layers.csv", "model.onnx", *RUN, "report.html", "weights.safete
 def specialised(
     study: Study, architecture: Architecture, dataset: Dataset
 ) -> tuple[Subnet, dict[str, float]]:
-    """Return the specialised subnet, and accuracies in % on the validation images, by whose.
+    """Return the specialised subnet, and accuracies in % on validation images, by what is measured.
 
     Raises InputError if the study's supernet is absent, unfinished, damaged or of another space.
     """

@@ -299,8 +299,8 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
         for meter in meters:
             key = (full[0], "", "") if isinstance(meter, Accuracy) else full
             measure(study, meter, [key], f"verify {design.id}", picked=True)
-            stored, kind = study.store.rows().set_index([*KEY, "method"]), basis(meter.method)
-            for _, row in stored.loc[[(*key, meter.method)]].iterrows():
+            known, kind = study.store.rows().set_index([*KEY, "method"]), basis(meter.method)
+            for _, row in known.loc[[(*key, meter.method)]].iterrows():
                 there = (q for q in QUANTITIES if not pd.isna(row.get(q)))
                 found |= {q: (row[q], row["source"], kind) for q in there}
         for quantity, value in record.values(study, design).items():
