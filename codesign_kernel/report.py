@@ -14,13 +14,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from . import __version__, card, charts, engines, measure, routed
-from .accelerator import Device
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
 from .meters import CLOSED_FORM, RECORDED, SIMULATION, recorded, supernet_method
 from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
+from .store import KEY
 from .study import Study
 
 _STYLE = """
@@ -121,7 +121,7 @@ time. Accuracy, with its interval, is that of {escape(measure.accuracy_of(study)
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
 was selected on the test images. Intervals of accuracy are due to the number of images alone
-(Wilson's score); figures on the same images share their luck. {_how_measured(hardware, device)}</p>
+(Wilson's score); figures on the same images share their luck. {_how_measured(study, design)}</p>
 {_table(["What", "Measured", "90 %: from", "to", "Unit", "Images"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}
@@ -142,9 +142,19 @@ was selected on the test images. Intervals of accuracy are due to the number of 
 """
 
 
-def _how_measured(hardware: dict[str, float], device: Device) -> str:
-    if hardware:
-        return "Cycles were counted in simulation; the clock is that after place and route."
+def _how_measured(study: Study, design: Design) -> str:
+    rows = study.store.found()
+    rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design)) & (rows["source"] == "measured")]
+    by, told = dict.fromkeys(rows["method"]), []
+    if SIMULATION in by:
+        told.append("Cycles were counted in simulation; the clock is that after place and route.")
+    whose = [escape(method.removeprefix(RECORDED)) for method in by if recorded(method)]
+    if whose:
+        who = ", ".join(whose)
+        told.append(f"Hardware figures were recorded by {who}; the last stored count.")
+    if told:
+        return " ".join(told)
+    device = study.device(design.device)
     does = "<code>codesign verify</code> does" if routed.measurable(device) else routed.ONLY
     return f"Hardware figures of this design were not measured: {does}."
 

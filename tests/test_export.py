@@ -31,6 +31,7 @@ from codesign_kernel import (
     measure,
     meters,
     record,
+    report,
     routed,
     study,
     train,
@@ -271,6 +272,15 @@ def test_what_figures_rest_on_says_who_measured(
         "predicted from what my board measured"
     }
     assert found["accuracy"][1] == "the networks measured by my board"
+    designs = rows[["architecture", "accelerator", "device"]].agg("@".join, axis=1)
+    told = report._how_measured(own, Design.parse(designs.iloc[0]))
+    assert told == "Hardware figures were recorded by my board; the last stored count."
+    key = tuple(rows.iloc[0][["architecture", "accelerator", "device"]])
+    with own.store.writing() as connection:
+        own.store.add(connection, key, {"cycles": 9.0}, meters.SIMULATION, "measured", 0.0)
+    assert report._how_measured(own, Design.parse(designs.iloc[0])) == (
+        "Cycles were counted in simulation; the clock is that after place and route. " + told
+    )
 
 
 def test_layers_add_up_to_the_whole(folder: Path, design: Design) -> None:
