@@ -34,6 +34,7 @@ from .options import (
 )  # fmt: skip
 from .propose import propose, record
 from .study import PRESETS, SETTINGS, Study, create, open_study
+from .threads import ranks
 
 app = typer.Typer(
     name="codesign",
@@ -85,7 +86,7 @@ def train(
         f"{len(data.classes)} classes; a validation image is {100 / sizes[1]:.2g} points.",
     )
     made = create(study, chosen, name, preset, seed, devices)
-    first = int(os.environ.get("RANK", "0")) == 0  # of torchrun's processes, or the only one
+    first = ranks()[0] == 0
     with alone(study / SETTINGS) if first else nullcontext():
         supernet = phase.train(chosen, data, preset, seed, made.supernet_path)
     if first:

@@ -44,7 +44,7 @@ from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace
 from .store import KEY, Key
 from .study import LEAST, Study
-from .threads import ticking
+from .threads import ranks, ticking
 from .workload import layers_of, totals
 
 STRATA = 10
@@ -137,7 +137,7 @@ def measure(
     for key in pending:  # what could not be read again is not stored
         study.space.encode(Architecture.parse(key[0]))
         study.device(key[2] or next(iter(study.devices)))
-    bar = tqdm(pending, desc=label, unit="design")
+    bar = tqdm(pending, desc=label, unit="design", disable=ranks()[0] > 0)
     with study.store.writing() as connection, bar, ticking(bar):
         for key in bar:
             began = time.perf_counter()

@@ -17,6 +17,7 @@ from .errors import InputError
 from .files import digest, read_arrays, write_arrays
 from .space import Architecture, SearchSpace
 from .supernet import Network, Subnet, Supernet, extract, recalibrate
+from .threads import ranks
 from .train import (
     CHUNK,
     Preset,
@@ -60,7 +61,8 @@ def fit_subnet(
         return recalibrate(network, calibration_images(dataset))
     optimiser = optimiser_of(network, preset)
     # Of many in a row, below the bar that counts them, a short one is not shown and none stays.
-    for step in trange(steps, desc=progress, unit="step", leave=None, delay=1):
+    none = ranks()[0] > 0
+    for step in trange(steps, desc=progress, unit="step", leave=None, delay=1, disable=none):
         images, labels = (part.to(place) for part in
                           batch(dataset, preset.batch, seed, step, preset.augment))  # fmt: skip
         for group in optimiser.param_groups:

@@ -1,5 +1,6 @@
 """Work in several threads, with a bar whose clock goes on, that ends soon after it is stopped."""
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,13 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 
 T = TypeVar("T")
+
+
+def ranks() -> tuple[int, int]:
+    """Return which of torchrun's processes this is, and how many there are: 0 of 1 without it."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 _here = threading.local()
 _doing: dict[int, str] = {}  # what each thread waits for
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -35,13 +36,14 @@ from .options import (
     StudyOption,
     begun_anew,
     searched,
-)
+)  # fmt: skip
 from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .rtl.shape import Shape
 from .space import Architecture
 from .store import KEY
 from .study import SETTINGS, Study
+from .threads import ranks
 
 SHOWN = 20  # designs of a front
 
@@ -109,22 +111,26 @@ def profile(
     study: Study, architectures: int, designs: int, engines: int, modelled: bool,
     folder: Path | None, download: bool, weights: str | None,
 ) -> None:  # fmt: skip
-    """Measure what `measure.plan` says that the study lacks, and print how much that was."""
+    """Measure what the study lacks of `measure.plan`, torchrun's processes a share of accuracies
+    each and the first all else; print how much that was."""
     accuracy, hardware = measure.plan(study, architectures, designs, engines)
     subnets = measure.subnets_of(study, folder, download, weights)
-    simulated = [
-        key for key in hardware
-        if not modelled and routed.engines(study.device(key[2]))
-    ]  # fmt: skip
+    simulated = [key for key in hardware if not modelled and routed.engines(study.device(key[2]))]
     closed = [key for key in hardware if key not in simulated]
+    rank, world = ranks()
+    if rank > 0:
+        measure.measure(study, subnets, accuracy[rank::world], "accuracy")
+        return
     with alone(study.root / SETTINGS):
-        done = measure.measure_all(study, subnets, accuracy, simulated, closed)
+        done = measure.measure_all(study, subnets, accuracy[::world], simulated, closed)
         for what, meter, keys, new in done:
             of = "networks" if what == "accuracy" else "designs"
             print(f"{what}: {len(keys)} {of} {meter.source} by {meter.method}, {new} now.")
-    apart = [each.name for each in study.devices.values() if not routed.measurable(each)]
+        while world > 1 and not study.store.keys(subnets.method).issuperset(accuracy):
+            time.sleep(0.2)  # if another fails, torchrun ends this one, too
+    apart = ", ".join(d.name for d in study.devices.values() if not routed.measurable(d))
     if apart and not modelled:
-        print(f"Nothing is simulated on {', '.join(apart)}: {routed.ONLY}.")
+        print(f"Nothing is simulated on {apart}: {routed.ONLY}.")
     print(*fits.learnt(study, [("accuracy", "")], every=True), sep="\n")
 
 
@@ -254,10 +260,9 @@ def explore_command(
         found = explore.explore(
             predictors, names, asked, generations=generations, seed=seed, engines=grids
         )
-        if as_json:
-            print(json.dumps(front_for_programs(found, asked, basis), indent=2, allow_nan=False))
-        else:
-            print(front_text(found, asked, every, basis))
+        content = front_for_programs(found, asked, basis)
+        text = front_text(found, asked, every, basis)
+        print(json.dumps(content, indent=2, allow_nan=False) if as_json else text)
         try:
             opened.save_exploration(found, asked, sample)
         except InputError as error:  # a study that many share is read-only
@@ -267,8 +272,7 @@ def explore_command(
 def rests_on(study: Study, devices: Sequence[str]) -> str:
     """Say of what predicted accuracy is, what latency and power are predicted from, and what the
     resources beside them are."""
-    sources = study.sources()
-    told = {"accuracy": f"accuracy of {measure.accuracy_of(study)}"}
+    sources, told = study.sources(), {"accuracy": f"accuracy of {measure.accuracy_of(study)}"}
     for quantity in QUANTITIES[1:]:
         kinds = dict[str, list[str]]()
         for name in devices:

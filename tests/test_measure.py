@@ -164,6 +164,24 @@ def test_a_killed_profile_goes_on_where_it_stopped(own: Study) -> None:
     assert not list(own.root.glob("measurements.sqlite-*"))
 
 
+def test_processes_of_torchrun_share_the_accuracies(own: Study) -> None:
+    own.store.path.unlink()
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    verb = ["-m", "codesign_kernel.cli", "profile", "--closed-form", "--study", str(own.root)]
+    environment = os.environ | {"PYTHONPATH": str(Path(measure.__file__).parent.parent)}
+    done = subprocess.run(
+        [sys.executable, *torchrun, *verb, "--architectures", "13", "--designs", "10"],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    keys = {key[0] for key in measure.plan(own, 13, 10)[0]}
+    assert set(measure.rows(own, "accuracy")["architecture"]) == keys
+    meter = measure.subnets_of(own)
+    assert f"accuracy: 7 networks measured by {meter.method}, 7 now." in done.stdout
+    assert "`codesign fit` learns accuracy from 13 networks (specialised)." in done.stdout
+    assert done.stdout.count("modelled: 20 designs") == 1
+    assert len(measure.rows(own, "latency_ms", LARGE)) == 10
+
+
 def test_accuracy_is_what_counting_by_hand_finds(made: Study) -> None:
     data = datasets.load("digits")
     net = train.load_supernet(made.supernet_path)
