@@ -28,7 +28,7 @@ from .files import (
     write_text,
 )
 from .integer import of_layers
-from .meters import CLOSED_FORM, supernet_of
+from .meters import CLOSED_FORM, Specialised
 from .predict import COVERAGE
 from .program import Program, compile_network
 from .protocol import protocol
@@ -37,10 +37,9 @@ from .report import Counted, origins, report
 from .rtl.shape import Shape
 from .simulate import CAUSES
 from .space import Architecture, SearchSpace
-from .specialise import kept_answers, specialise
 from .study import Study
 from .supernet import Subnet
-from .train import PRESETS, accuracy, calibration_images, subnet
+from .train import accuracy, calibration_images, subnet
 from .workload import layers_of
 
 OPSET = 17
@@ -66,10 +65,9 @@ def specialised(
 
     Raises InputError if the study's supernet is absent, unfinished, damaged or of another space.
     """
-    supernet, preset = supernet_of(study, dataset), PRESETS[study.preset]
-    answers = kept_answers(study.root, supernet, dataset)
-    network = specialise(supernet, architecture, dataset, preset, study.seed, answers)
-    before = subnet(supernet, architecture, calibration_images(dataset))
+    meter = Specialised(study, dataset=dataset)
+    network = meter.network(architecture)
+    before = subnet(meter.supernet, architecture, meter.calibration)
     return network, {
         "validation, supernet weights": accuracy(before, dataset.validation),
         "validation, specialised": accuracy(network, dataset.validation),

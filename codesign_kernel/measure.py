@@ -180,9 +180,9 @@ def rows(study: Study, quantity: str, device: str = "") -> pd.DataFrame:
     one; accuracy of specialised networks before that with the supernet's weights; then the one
     stored last. Rows of another supernet or closed form than the present one do not count.
     """
-    study.store.rows()  # says so if there is nothing
     frame, sizes, (source, method) = stored(study, quantity, device)
     if not method:
+        study.store.rows()  # says so if nothing at all was measured
         there, past = max(sizes.values(), default=0), len(frame) - sum(sizes.values())
         raise InputError(
             f"{quantity} {f'on {device} ' if device else ''}was measured for {there} designs, but "
@@ -248,7 +248,7 @@ def subnets_of(
 def accuracy_of(study: Study) -> str:
     """Say of which images and weights the accuracy is that a study predicts, or would if it were
     fitted now: of these alone its interval tells."""
-    by = _predicted_by(study)
+    by = predicted_by(study, "accuracy")
     images = images_of(by)
     if by and not images:
         return f"the networks measured by {by.removeprefix(RECORDED)}"
@@ -256,11 +256,12 @@ def accuracy_of(study: Study) -> str:
     return f"the {count}validation images {WITH[by.partition(' ')[0] or weights_of(study)]}"
 
 
-def _predicted_by(study: Study) -> str:
-    """The method of the accuracies that predictions rest on, or would if they were fitted now."""
-    by = method(study, "accuracy")
-    with suppress(InputError):  # nothing was fitted yet
-        by = str(study.fit_report().set_index("quantity").loc[["accuracy"], "method"].iloc[0])
+def predicted_by(study: Study, quantity: str, device: str = "") -> str:
+    """Return the method of the rows that predictions rest on, or would if they were fitted now."""
+    by = method(study, quantity, device)
+    with suppress(InputError, IndexError):  # nothing was fitted yet
+        report = study.fit_report().query("quantity == @quantity and device == @device")
+        by = str(report["method"].iloc[0])
     return by
 
 
@@ -290,9 +291,7 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
     Columns: id, quantity, predicted, low, high, value, source, inside (whether the interval holds,
     None where such a value does not tell: see `_tells`).
     """
-    predicted, rests_on = study.predict(designs), {**study.predictors().basis}
-    rests_on["accuracy", ""] = basis(_predicted_by(study))
-    result = []
+    predicted, result = study.predict(designs), []
     for i, design in enumerate(designs):
         found: dict[str, tuple[float, str, str]] = {}
         full = (str(design.architecture), str(design.accelerator), design.device)
@@ -309,7 +308,8 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
             row = predicted.iloc[i]
             value, source, kind = found[quantity]
             low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]
-            on = rests_on.get((quantity, "" if quantity == "accuracy" else design.device), "")
+            whose = "" if quantity == "accuracy" else design.device
+            on = basis(predicted_by(study, quantity, whose))
             result.append(
                 {
                     "id": design.id, "quantity": quantity, "predicted": row[quantity],

@@ -1,16 +1,17 @@
 """What turns a design into figures: a meter.
 
 `Accuracy` runs the subnet with the supernet's weights, `Specialised` after it was fine-tuned, as it
-is exported. `Simulated` simulates the engine, and takes its clock and resources from
-place and route. `Closed` is the closed form, whose figures are `modelled`. Measurements of real
-hardware enter through the same interface.
+is exported. `Simulated` simulates the engine, and takes its clock and resources from place and
+route. `Closed` is the closed form, whose figures are `modelled`. Measurements of real hardware
+enter through the same interface.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from .workload import layers_of
 if TYPE_CHECKING:
     from .datasets import Dataset
     from .quantize import Quantized
-    from .supernet import Subnet, Supernet
+    from .supernet import Subnet
 
 CLOSED_FORM = "closed form 7"
 SIMULATION = "simulation, place and route 2"
@@ -90,45 +91,33 @@ class Closed:
         return values | {name: float(getattr(need, name)[0]) for name in ("dsp", "bram", "lut")}
 
 
-def supernet_of(study: Study, dataset: "Dataset") -> "Supernet":
-    """Return the study's supernet, trained on `dataset`. Raises InputError if it is absent,
-    unfinished, damaged, or of another space or data set."""
-    from . import train  # torch is loaded only where networks run
-
-    path = _supernet_file(study)
-    supernet = train.load_supernet(path, dataset)
-    if supernet.space != study.space:
-        raise InputError(f"{path} is of another space than {study.space.name} of this study.")
-    return supernet
-
-
-def _supernet_file(study: Study) -> Path:
-    if not study.supernet_path.exists():
-        raise InputError(
-            f"{study.supernet_path} does not exist: run `codesign train` on this study first."
-        )
-    return study.supernet_path
-
-
 class Accuracy:
-    """Accuracy of subnets with the supernet's weights, on the validation images."""
+    """Accuracy of subnets with the supernet's weights, on the validation images of a study's data
+    set, which is read unless it is given."""
 
     weights = "supernet"
     source = "measured"
     modelled = ()
 
-    def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
-        from . import datasets, train
+    def __init__(
+        self, study: Study, folder: Path | None = None, download: bool = False,
+        dataset: "Dataset | None" = None,
+    ) -> None:  # fmt: skip
+        from . import datasets, train  # torch is loaded only where networks run
 
-        by = METHODS[self.weights](_supernet_file(study))  # before minutes of reading images
+        path = study.supernet_path
+        if not path.exists():  # said before minutes of reading images
+            raise InputError(f"{path} does not exist: run `codesign train` on this study first.")
         self.study = study
-        self.dataset = datasets.load(
+        self.dataset = dataset or datasets.load(
             study.dataset, folder=folder, download=download, shape=study.space.input
         )
-        self.supernet = supernet_of(study, self.dataset)
+        self.supernet = train.load_supernet(path, self.dataset)
+        if self.supernet.space != study.space:
+            raise InputError(f"{path} is of another space than {study.space.name} of this study.")
         self.calibration = train.calibration_images(self.dataset)
         images = len(self.dataset.validation)
-        self.method = f"{by} on each of {images} validation images"
+        self.method = f"{METHODS[self.weights](path)} on each of {images} validation images"
 
     def network(self, architecture: Architecture) -> "Subnet":
         """Return the network whose accuracy is measured."""
@@ -150,11 +139,12 @@ class Specialised(Accuracy):
 
     weights = "specialised"
 
-    def __init__(self, study: Study, folder: Path | None = None, download: bool = False) -> None:
-        from . import specialise
+    @cached_property
+    def answers(self) -> Any:  # of torch, which is loaded only where networks run
+        """`specialise.kept_answers`, from which networks learn: made once one is trained."""
+        from .specialise import kept_answers
 
-        super().__init__(study, folder, download)
-        self.answers = specialise.kept_answers(study.root, self.supernet, self.dataset)
+        return kept_answers(self.study.root, self.supernet, self.dataset)
 
     def network(self, architecture: Architecture) -> "Subnet":
         """Return the network whose accuracy is measured: seconds to minutes."""

@@ -162,7 +162,7 @@ def _how_measured(study: Study, design: Design) -> str:
 def _rests_on(study: Study, quantity: str, device: str) -> str:
     """What a quantity is predicted from, in words."""
     device = "" if quantity == "accuracy" else device
-    method = measure.method(study, quantity, device)
+    method = measure.predicted_by(study, quantity, device)
     if recorded(method):
         return f"what {method.removeprefix(RECORDED)} measured"
     if (quantity, method) == ("latency_ms", SIMULATION):

@@ -61,8 +61,8 @@ def fit_subnet(
         return recalibrate(network, calibration_images(dataset))
     optimiser = optimiser_of(network, preset)
     # Of many in a row, below the bar that counts them, a short one is not shown and none stays.
-    none = ranks()[0] > 0
-    for step in trange(steps, desc=progress, unit="step", leave=None, delay=1, disable=none):
+    for step in trange(steps, desc=progress, unit="step", leave=None, delay=1,
+                       disable=ranks()[0] > 0):  # fmt: skip
         images, labels = (part.to(place) for part in
                           batch(dataset, preset.batch, seed, step, preset.augment))  # fmt: skip
         for group in optimiser.param_groups:

@@ -8,7 +8,6 @@ What a step draws depends on the seed and the step's number alone. So a run that
 from its checkpoint to the very result of an uninterrupted one.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +29,7 @@ from .files import read_arrays, write_arrays
 from .margins import Codes, encode
 from .space import Architecture, SearchSpace, space_of, to_table
 from .supernet import Plain, Subnet, Supernet, extract, recalibrate
+from .threads import ranks
 
 CALIBRATION_IMAGES = 1024
 CHUNK = 500  # images evaluated at a time
@@ -158,7 +158,7 @@ def _loss(logits: Tensor, labels: Tensor, teacher: Tensor | None) -> Tensor:
 def _join(size: int) -> tuple[int, int]:
     """Return this process's rank and the number of processes that share batches of `size`, joining
     torchrun's group if any. Raises InputError if the shares are unequal or too small for BN."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = ranks()[1]
     if world == 1:
         return 0, 1
     if size % world or size < 2 * world:

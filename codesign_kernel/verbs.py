@@ -36,7 +36,7 @@ from .options import (
     StudyOption,
     begun_anew,
     searched,
-)  # fmt: skip
+)
 from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .rtl.shape import Shape
@@ -111,8 +111,7 @@ def profile(
     study: Study, architectures: int, designs: int, engines: int, modelled: bool,
     folder: Path | None, download: bool, weights: str | None,
 ) -> None:  # fmt: skip
-    """Measure what the study lacks of `measure.plan`, torchrun's processes a share of accuracies
-    each and the first all else; print how much that was."""
+    """Measure what a study lacks of `measure.plan`, shared by torchrun's processes; print what."""
     accuracy, hardware = measure.plan(study, architectures, designs, engines)
     subnets = measure.subnets_of(study, folder, download, weights)
     simulated = [key for key in hardware if not modelled and routed.engines(study.device(key[2]))]
@@ -260,9 +259,10 @@ def explore_command(
         found = explore.explore(
             predictors, names, asked, generations=generations, seed=seed, engines=grids
         )
-        content = front_for_programs(found, asked, basis)
-        text = front_text(found, asked, every, basis)
-        print(json.dumps(content, indent=2, allow_nan=False) if as_json else text)
+        if as_json:
+            print(json.dumps(front_for_programs(found, asked, basis), indent=2, allow_nan=False))
+        else:
+            print(front_text(found, asked, every, basis))
         try:
             opened.save_exploration(found, asked, sample)
         except InputError as error:  # a study that many share is read-only
@@ -270,9 +270,9 @@ def explore_command(
 
 
 def rests_on(study: Study, devices: Sequence[str]) -> str:
-    """Say of what predicted accuracy is, what latency and power are predicted from, and what the
-    resources beside them are."""
-    sources, told = study.sources(), {"accuracy": f"accuracy of {measure.accuracy_of(study)}"}
+    """Say of what predicted accuracy is, what latency and power rest on, and what resources are."""
+    sources = study.sources()
+    told = {"accuracy": f"accuracy of {measure.accuracy_of(study)}"}
     for quantity in QUANTITIES[1:]:
         kinds = dict[str, list[str]]()
         for name in devices:
