@@ -12,8 +12,8 @@ from .accelerator import Accelerator, Accelerators
 from .errors import InputError
 from .files import read_json
 from .margins import Codes, ImageSurrogate
-from .measure import WITH, rows, stored
-from .meters import MARGINS, basis, recorded
+from .measure import rows, stored
+from .meters import MARGINS, WEIGHTS, basis, recorded
 from .meters import RECORDED as BY
 from .predict import (
     COVERAGE,
@@ -93,7 +93,7 @@ def learnt(study: Study, what: Iterable[tuple[str, str]], every: bool = False) -
 def _said(method: str) -> str:
     """A method in a word or two: with whose weights, by which model, or who measured."""
     kind = method.partition(" ")[0]
-    return kind if kind in WITH else method.removeprefix(BY)
+    return kind if kind in WEIGHTS else method.removeprefix(BY)
 
 
 def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:

@@ -25,7 +25,6 @@ from .files import read_arrays
 from .meters import (
     CLOSED_FORM,
     MARGINS,
-    METHODS,
     RECORDED,
     SIMULATION,
     SPECIALISED,
@@ -48,7 +47,6 @@ from .threads import ranks, ticking
 from .workload import layers_of, totals
 
 STRATA = 10
-WITH = {"specialised": "with the network specialised", "supernet": "with the supernet's weights"}
 Origin = tuple[str, str]  # source and method
 # What a meter may give.
 MEASURED = (*QUANTITIES, MARGINS, "energy_mj", "cycles", "flips", *routed.FIGURES)
@@ -231,7 +229,8 @@ def weights_of(study: Study) -> str:
     if not study.supernet_path.exists():
         return "specialised"
     by = study.store.found()["method"]
-    count = {key: by.str.startswith(of(study.supernet_path)).sum() for key, of in METHODS.items()}
+    path = study.supernet_path
+    count = {key: by.str.startswith(kind.of(path)).sum() for key, kind in WEIGHTS.items()}
     return "supernet" if count["supernet"] >= LEAST > count["specialised"] else "specialised"
 
 
@@ -253,7 +252,7 @@ def accuracy_of(study: Study) -> str:
     if by and not images:
         return f"the networks measured by {by.removeprefix(RECORDED)}"
     count = f"{images:,} " if images else ""
-    return f"the {count}validation images {WITH[by.partition(' ')[0] or weights_of(study)]}"
+    return f"the {count}validation images {WEIGHTS[by.partition(' ')[0] or weights_of(study)].told}"
 
 
 def predicted_by(study: Study, quantity: str, device: str = "") -> str:
@@ -268,9 +267,9 @@ def predicted_by(study: Study, quantity: str, device: str = "") -> str:
 def _is_past(study: Study, method: str) -> bool:
     """Whether the method is of a supernet, engine or closed form that is not there any more."""
     path = study.supernet_path
-    for kind, by in METHODS.items():
-        if method.startswith(f"{kind} ") and path.exists():
-            return not method.startswith(by(path))
+    for key, kind in WEIGHTS.items():
+        if method.startswith(f"{key} ") and path.exists():
+            return not method.startswith(kind.of(path))
     kinds = (CLOSED_FORM, SIMULATION)
     return method not in kinds and method.startswith(tuple(kind[:-1] for kind in kinds))
 

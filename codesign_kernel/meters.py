@@ -95,7 +95,7 @@ class Accuracy:
     """Accuracy of subnets with the supernet's weights, on the validation images of a study's data
     set, which is read unless it is given."""
 
-    weights = "supernet"
+    told = "with the supernet's weights"
     source = "measured"
     modelled = ()
 
@@ -117,7 +117,13 @@ class Accuracy:
             raise InputError(f"{path} is of another space than {study.space.name} of this study.")
         self.calibration = train.calibration_images(self.dataset)
         images = len(self.dataset.validation)
-        self.method = f"{METHODS[self.weights](path)} on each of {images} validation images"
+        self.method = f"{self.of(path)} on each of {images} validation images"
+
+    @classmethod
+    def of(cls, path: Path) -> str:
+        """Return what a method with the supernet in this file begins with: other weights are
+        another method."""
+        return f"supernet {files.digest(path)}"
 
     def network(self, architecture: Architecture) -> "Subnet":
         """Return the network whose accuracy is measured."""
@@ -137,7 +143,12 @@ class Accuracy:
 class Specialised(Accuracy):
     """Accuracy of subnets after each was fine-tuned for itself, as `export` builds it."""
 
-    weights = "specialised"
+    told = "with the network specialised"
+
+    @classmethod
+    def of(cls, path: Path) -> str:
+        """Return what a method that specialises from the supernet in this file begins with."""
+        return f"{SPECIALISED} from {super().of(path)}"
 
     @cached_property
     def answers(self) -> Any:  # of torch, which is loaded only where networks run
@@ -156,19 +167,6 @@ class Specialised(Accuracy):
 
 
 WEIGHTS: dict[str, type[Accuracy]] = {"specialised": Specialised, "supernet": Accuracy}
-
-
-def supernet_method(path: Path) -> str:
-    """What the methods that measure with this supernet begin with: other weights, other figures."""
-    return f"supernet {files.digest(path)}"
-
-
-def specialised_method(path: Path) -> str:
-    """The same of the methods that specialise it first."""
-    return f"{SPECIALISED} from {supernet_method(path)}"
-
-
-METHODS = {"specialised": specialised_method, "supernet": supernet_method}
 
 
 def images_of(method: str) -> int:

@@ -17,7 +17,7 @@ from . import __version__, card, charts, engines, measure, routed
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
-from .meters import CLOSED_FORM, RECORDED, SIMULATION, recorded, supernet_method
+from .meters import CLOSED_FORM, RECORDED, SIMULATION, Accuracy, recorded
 from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
 from .store import KEY
@@ -136,7 +136,7 @@ was selected on the test images. Intervals of accuracy are due to the number of 
     }</div>
 <h2>Origin</h2>
 <p>codesign {__version__}, {CLOSED_FORM}; study of {escape(study.dataset)}, preset
-{escape(study.preset)}, seed {study.seed}, {supernet_method(study.supernet_path)}.
+{escape(study.preset)}, seed {study.seed}, {Accuracy.of(study.supernet_path)}.
 {escape(device.source)}</p>
 </body></html>
 """

@@ -169,7 +169,7 @@ def test_what_is_learnt_from_and_passed_over_is_told(own: Study) -> None:
     assert fits.learnt(own, [("accuracy", "")], every=True) == [
         "`codesign fit` learns accuracy from 20 networks (supernet)."
     ]
-    special = f"{meters.specialised_method(own.supernet_path)} on each of 300 validation images"
+    special = f"{meters.Specialised.of(own.supernet_path)} on each of 300 validation images"
     rows = measure.rows(own, "latency_ms", device).iloc[:11]
     with own.store.writing() as connection:
         for name in frame["architecture"].iloc[:10]:

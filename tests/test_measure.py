@@ -217,7 +217,7 @@ def test_a_specialised_network_is_measured_as_it_is_exported(own: Study) -> None
     shared = meters.Accuracy(own).measure((text, "", ""))
     assert found["accuracy"] > shared["accuracy"] == exported["validation, supernet weights"]
     assert (found["margins"] > 0).mean() * 100 == pytest.approx(found["accuracy"])
-    supernet = meters.supernet_method(own.supernet_path)
+    supernet = meters.Accuracy.of(own.supernet_path)
     assert meter.method == f"specialised 1 from {supernet} on each of 300 validation images"
 
 
