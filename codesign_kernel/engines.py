@@ -6,13 +6,10 @@ reached, and often what it takes of the device.
 
 from collections.abc import Mapping
 
-import pandas as pd
-
 from . import routed
 from .accelerator import Accelerator, Accelerators, Device
 from .errors import InputError
 from .meters import SIMULATION, recorded
-from .store import KEY
 from .study import Study
 
 Known = tuple[dict[str, float], str]  # of an engine: its FIGURES, and their source
@@ -20,14 +17,13 @@ Known = tuple[dict[str, float], str]  # of an engine: its FIGURES, and their sou
 
 def measured(study: Study, device: str) -> dict[str, dict[str, float]]:
     """Return what was measured of engines on a device last, of FIGURES, by the engine's text."""
-    rows = study.store.found().reindex(columns=[*KEY, "method", *routed.FIGURES])
-    rows = rows[(rows["device"] == device) & rows["clock_mhz"].notna()]
+    rows = study.store.values()
+    rows = rows[(rows["device"] == device) & rows["quantity"].isin(routed.FIGURES)]
     by = [method == SIMULATION or recorded(method) for method in rows["method"]]
     found: dict[str, dict[str, float]] = {}
-    for row in rows.loc[by, ["accelerator", *routed.FIGURES]].to_dict("records"):
-        engine = str(row.pop("accelerator"))
-        found[engine] = {str(name): float(x) for name, x in row.items() if not pd.isna(x)}
-    return found
+    for engine, name, value in rows.loc[by, ["accelerator", "quantity", "value"]].to_numpy():
+        found.setdefault(str(engine), {})[str(name)] = float(value)
+    return {engine: known for engine, known in found.items() if "clock_mhz" in known}
 
 
 def clocks(study: Study, device: str) -> dict[str, float]:

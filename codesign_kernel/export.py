@@ -132,7 +132,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "measured_accuracy_interval": {name: each.interval() for name, each in counted.items()},
         "measured_accuracy_interval_is": f"{COVERAGE:.0%} by the number of images alone, Wilson's",
         "accuracy_is_of": "float32 weights, where it does not say int8",
-        "measured_hardware": hardware,
+        "measured_hardware": {name: value for name, (value, _) in hardware.items()},
         "modelled_cycles": float(layers["cycles"].sum()),
         "layers": {"file": "layers.csv", "source": "modelled, of one image", "units": LAYER_UNITS},
         "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},

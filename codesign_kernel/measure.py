@@ -197,10 +197,9 @@ def stored(
     """Return all rows of a quantity on a device, how many there are of each source and method that
     count, and which of these `rows` returns: empty texts if all are too few. Raises InputError if a
     row is damaged."""
-    frame = study.store.found()
-    if quantity not in frame:
-        frame[quantity] = np.nan
-    frame = frame[frame[quantity].notna() & (frame["device"] == device)]
+    frame = study.store.values()
+    frame = frame[(frame["quantity"] == quantity) & (frame["device"] == device)]
+    frame = frame.drop(columns="quantity").rename(columns={"value": quantity})
     texts = frame[["architecture", "accelerator", "method"]].map(lambda text: isinstance(text, str))
     values = pd.to_numeric(frame[quantity], errors="coerce")
     if not (texts.all(axis=None) and np.isfinite(values).all()):

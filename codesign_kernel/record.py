@@ -202,13 +202,8 @@ def _told(counts: Counter[tuple[str, str]], known: dict[tuple[Key, str], float])
 
 def values(study: Study, design: Design) -> dict[str, float]:
     """Return what was recorded of a design last, of QUANTITIES."""
-    rows, texts = study.store.found(), dict(zip(KEY, str(design).split("@"), strict=True))
-    rows = rows[rows["method"].map(recorded).astype(bool)]
-    rows = rows[rows["architecture"] == texts["architecture"]]
-    whole = (rows[KEY] == texts).all(axis=1)
-    found: dict[str, float] = {}
-    for name in (name for name in QUANTITIES if name in rows):
-        mine = rows["device"] == "" if name == "accuracy" else whole
-        column = pd.to_numeric(rows.loc[mine, name]).dropna()
-        found |= {name: float(column.iloc[-1])} if len(column) else {}
-    return found
+    rows = study.store.values()
+    rows = rows[rows["method"].map(recorded).astype(bool) & rows["quantity"].isin(QUANTITIES)]
+    whole = rows[KEY].agg("@".join, axis=1)
+    rows = rows[whole.isin([str(design), f"{design.architecture}@@"])]
+    return dict(zip(rows["quantity"], rows["value"].astype(float), strict=True))

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from . import __version__, card, charts, engines, measure, routed
+from .accelerator import Device
 from .design import Design
 from .errors import InputError, shown
 from .files import replacing, write_text
 from .meters import CLOSED_FORM, RECORDED, SIMULATION, Accuracy, recorded
 from .predict import COVERAGE
 from .quantities import QUANTITIES, TOLD, UNITS
-from .store import KEY
 from .study import Study
 
 _STYLE = """
@@ -38,6 +38,7 @@ _MEASURED = {
     "cycles": ("clock cycles of one image", ""),
     "clock_mhz": ("clock", "MHz"),
     "latency_ms": ("latency of one image", UNITS["latency_ms"]),
+    "power_w": ("power, mean while computing", UNITS["power_w"]),
 }
 
 
@@ -73,7 +74,7 @@ def report(
     design: Design,
     predicted: "pd.Series[float]",
     measured: Mapping[str, Counted],
-    hardware: dict[str, float],
+    hardware: Mapping[str, tuple[float, str]],
     layers: pd.DataFrame,
 ) -> str:
     """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
@@ -99,7 +100,7 @@ def report(
         for name, each in measured.items()
     ]  # fmt: skip
     found += [[_MEASURED[name][0], _number(value), "", "", _MEASURED[name][1], ""]
-              for name, value in hardware.items()]  # fmt: skip
+              for name, (value, _) in hardware.items()]  # fmt: skip
     acc = design.accelerator
     # What is asked for most is seen without scrolling.
     first = ["layer", "cycles", "macs", "filters", "channels", "kernel", "stride"]
@@ -121,7 +122,7 @@ time. Accuracy, with its interval, is that of {escape(measure.accuracy_of(study)
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
 was selected on the test images. Intervals of accuracy are due to the number of images alone
-(Wilson's score); figures on the same images share their luck. {_how_measured(study, design)}</p>
+(Wilson's score); figures on the same images share their luck. {_how_measured(device, hardware)}</p>
 {_table(["What", "Measured", "90 %: from", "to", "Unit", "Images"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}
@@ -142,10 +143,8 @@ was selected on the test images. Intervals of accuracy are due to the number of 
 """
 
 
-def _how_measured(study: Study, design: Design) -> str:
-    rows = study.store.found()
-    rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design)) & (rows["source"] == "measured")]
-    by, told = dict.fromkeys(rows["method"]), []
+def _how_measured(device: Device, hardware: Mapping[str, tuple[float, str]]) -> str:
+    by, told = dict.fromkeys(method for _, method in hardware.values()), []
     if SIMULATION in by:
         told.append("Cycles were counted in simulation; the clock is that after place and route.")
     whose = [escape(method.removeprefix(RECORDED)) for method in by if recorded(method)]
@@ -154,7 +153,6 @@ def _how_measured(study: Study, design: Design) -> str:
         told.append(f"Hardware figures were recorded by {who}; the last stored count.")
     if told:
         return " ".join(told)
-    device = study.device(design.device)
     does = "<code>codesign verify</code> does" if routed.measurable(device) else routed.ONLY
     return f"Hardware figures of this design were not measured: {does}."
 

@@ -202,7 +202,7 @@ class Store:
             return connection.execute(query, values).fetchall() if found else []
 
     def rows(self) -> pd.DataFrame:
-        """Return a row for each design, method and source, in the order they were stored.
+        """Return a row for each design, method and source, in the order of their first values.
 
         Columns: architecture, accelerator, device, method, source, then the quantities. Raises
         InputError if nothing was measured yet.
@@ -214,20 +214,23 @@ class Store:
 
     def found(self) -> pd.DataFrame:
         """Return what `rows` does, or a table without rows if nothing was measured yet."""
-        index = [*KEY, "method", "source"]
-        if self._empty():
-            return pd.DataFrame(columns=index)
-        query = (
-            "SELECT architecture, accelerator, device, method, source, quantity, value "
-            "FROM measurement ORDER BY rowid"
-        )
-        with self._open(write=False) as connection:
-            frame = pd.read_sql_query(query, connection)
-        if frame.duplicated([*index, "quantity"]).any():
-            raise InputError(f"{self.path} is damaged: it holds a value twice.")
+        index, frame = [*KEY, "method", "source"], self.values()
         stored = pd.MultiIndex.from_frame(frame[index].drop_duplicates())
         wide = frame.pivot(index=index, columns="quantity", values="value").reindex(stored)
         return wide.reset_index().rename_axis(columns=None)
+
+    def values(self) -> pd.DataFrame:
+        """Return a row for each value, in the order they were stored, which that of `rows` does not
+        keep. Columns: architecture, accelerator, device, method, source, quantity, value."""
+        columns = [*KEY, "method", "source", "quantity", "value"]
+        if self._empty():
+            return pd.DataFrame(columns=columns)
+        with self._open(write=False) as connection:
+            query = f"SELECT {', '.join(columns)} FROM measurement ORDER BY rowid"
+            frame = pd.read_sql_query(query, connection)
+        if frame.duplicated(columns[:-1]).any():
+            raise InputError(f"{self.path} is damaged: it holds a value twice.")
+        return frame
 
     def _empty(self) -> bool:
         # A writer makes the file a moment before its table.

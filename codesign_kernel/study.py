@@ -230,14 +230,16 @@ class Study:
             for genome, acc in zip(designs.genomes, designs.accelerators, strict=True):
                 yield Design(self.space.decode(genome), acc, name)
 
-    def measured(self, design: Design) -> dict[str, float]:
-        """Return the `cycles`, `clock_mhz` and `latency_ms` that were measured of a design last;
-        empty if none were."""
-        rows = self.store.found()
+    def measured(self, design: Design) -> dict[str, tuple[float, str]]:
+        """Return the `cycles`, `clock_mhz`, `latency_ms` and `power_w` that were measured of a
+        design last, each with its method; empty if none were."""
+        rows = self.store.values()
         rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design))
                     & (rows["source"] == "measured")]  # fmt: skip
-        kept = [name for name in ("cycles", "clock_mhz", "latency_ms") if name in rows]
-        return {name: float(x.iloc[-1]) for name in kept if len(x := rows[name].dropna())}
+        pairs = zip(rows["value"].astype(float), rows["method"], strict=True)
+        last = dict(zip(rows["quantity"], pairs, strict=True))
+        names = ("cycles", "clock_mhz", "latency_ms", "power_w")
+        return {name: last[name] for name in names if name in last}
 
     def layers(self, design: Design) -> pd.DataFrame:
         """Return the design's layers as rows: loop bounds, MACs, and modelled: bytes moved over the

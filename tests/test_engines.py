@@ -52,6 +52,15 @@ def test_a_recorded_clock_goes_before_the_table_of_engines(study: Study) -> None
     assert known(study, SHIPPED) == (table | {"clock_mhz": 100.0}, "measured")
 
 
+def test_of_what_was_measured_of_an_engine_the_last_counts(study: Study) -> None:
+    ours, theirs = f"{RECORDED}us", f"{RECORDED}them"
+    add(study, OWN, {"latency_ms": 0.1}, ours)
+    add(study, OWN, {"clock_mhz": 90.0, "latency_ms": 0.2}, theirs)
+    assert engines.clocks(study, SMALL) == {OWN: 90.0}
+    add(study, OWN, {"clock_mhz": 100.0}, ours)
+    assert engines.clocks(study, SMALL) == {OWN: 100.0}
+
+
 def test_predictions_know_the_clock_of_an_engine_that_was_measured_for_the_study(
     study: Study,
 ) -> None:

@@ -274,12 +274,14 @@ def test_what_figures_rest_on_says_who_measured(
     }
     assert found["accuracy"][1] == "the networks measured by my board"
     designs = rows[["architecture", "accelerator", "device"]].agg("@".join, axis=1)
-    told = report._how_measured(own, Design.parse(designs.iloc[0]))
+    design = Design.parse(designs.iloc[0])
+    device = own.device(design.device)
+    told = report._how_measured(device, own.measured(design))
     assert told == "Hardware figures were recorded by my board; the last stored count."
     key = tuple(rows.iloc[0][["architecture", "accelerator", "device"]])
     with own.store.writing() as connection:
         own.store.add(connection, key, {"cycles": 9.0}, meters.SIMULATION, "measured", 0.0)
-    assert report._how_measured(own, Design.parse(designs.iloc[0])) == (
+    assert report._how_measured(device, own.measured(design)) == (
         "Cycles were counted in simulation; the clock is that after place and route. " + told
     )
 

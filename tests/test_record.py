@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from codesign_kernel import cli, cost, explore, measure, record
+from codesign_kernel import cli, cost, explore, measure, meters, record
 from codesign_kernel.errors import InputError
 from codesign_kernel.predict import RECORDED
 from codesign_kernel.study import Study
@@ -122,6 +122,17 @@ def test_accuracy_of_architectures_alone_and_designs_in_one_column(
     assert record.values(study, design) == {"accuracy": 91.0, "latency_ms": 0.25}
     assert record.values(study, study.find(f"w8k3-w16k3@4x4x1w16f16@{SMALL}")) == {"accuracy": 90.5}
     assert measure.rows(study, "latency_ms", SMALL)["method"].iloc[0] == "closed form 7"
+
+
+def test_of_what_was_recorded_of_a_design_the_last_counts(study: Study, tmp_path: Path) -> None:
+    name = f"w8k3-w16k3@4x4x1w16f16@{SMALL}"
+    for by, cells in (("a", ",0.5"), ("b", "0.050,"), ("a", "0.0333,")):
+        (tmp_path / "own.csv").write_text(f"design,latency_ms,power_w\n{name},{cells}\n")
+        record.record(study, tmp_path / "own.csv", by)
+    design = study.find(name)
+    assert record.values(study, design) == {"latency_ms": 0.0333, "power_w": 0.5}
+    told = measure.verify(study, [design], [meters.Accuracy(study), meters.Closed(study)])
+    assert told.set_index("quantity")["value"]["latency_ms"] == 0.0333
 
 
 @pytest.mark.parametrize(

@@ -249,8 +249,19 @@ def test_a_design_that_was_measured_is_found_by_its_id(empty: Study) -> None:
         sources = dict.fromkeys(values, "measured") | {"power_w": "modelled"}
         empty.store.add(connection, key, values, "simulation", sources, 1.0)
     assert empty.find(design.id) == design
-    assert empty.measured(design) == {"cycles": 5000.0, "clock_mhz": 125.0, "latency_ms": 0.04}
+    counted = {"cycles": 5000.0, "clock_mhz": 125.0, "latency_ms": 0.04}
+    assert empty.measured(design) == {name: (x, "simulation") for name, x in counted.items()}
     assert empty.measured(Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-85f")) == {}
+
+
+def test_of_what_was_measured_of_a_design_the_last_counts(empty: Study) -> None:
+    design = Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-25f")
+    key = (str(design.architecture), str(design.accelerator), design.device)
+    with empty.store.writing() as connection:
+        for values, by in (({"power_w": 0.3}, "a"), ({"latency_ms": 0.05}, "b"),
+                           ({"latency_ms": 0.04}, "a")):  # fmt: skip
+            empty.store.add(connection, key, values, by, "measured", 0.0)
+    assert empty.measured(design) == {"latency_ms": (0.04, "a"), "power_w": (0.3, "a")}
 
 
 def test_the_same_study_is_opened_again(empty: Study) -> None:
