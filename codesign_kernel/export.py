@@ -19,6 +19,7 @@ from .datasets import Dataset
 from .design import Design
 from .errors import InputError
 from .files import (
+    check_out,
     digest,
     no_others,
     read_json,
@@ -75,7 +76,8 @@ def specialised(
 
 
 def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path:
-    """Write the design's folder and return its path; an export that is there is replaced.
+    """Write the design's folder and return its path; an export that is there is replaced, once the
+    network is specialised. Killed after that, design.json says `unfinished`.
 
     Raises InputError if the study lacks a supernet or predictors, or the folder cannot be written
     or holds what is no export.
@@ -89,13 +91,13 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         shape = Shape(design.accelerator, device.port_bits)
         loops = layers_of(study.space, study.space.encode(design.architecture)[None])
         compile_network(of_layers(loops), shape)
-    # First, so that a folder that cannot be written shows before the training, not after.
-    if not (folder / ABOUT).exists():  # and so that one that is killed can be written again
-        begun = {"design": str(design), "study": _origin(study), "unfinished": True}
-        write_json(folder / ABOUT, begun)
-    write_text(folder / "layers.csv", layers.to_csv(index=False))
+    check_out("--out", folder / ABOUT)  # before the training, not after
     network, measured = specialised(study, design.architecture, dataset)
     measured["test, specialised"] = accuracy(network, dataset.test)
+    # From here on the folder may hold parts of two designs, and says so if this is killed.
+    begun = {"design": str(design), "study": _origin(study), "unfinished": True}
+    write_json(folder / ABOUT, begun)
+    write_text(folder / "layers.csv", layers.to_csv(index=False))
     about: dict[str, Any] = {}
     for name in RUN:  # of a design that was there before
         (folder / name).unlink(missing_ok=True)
@@ -146,13 +148,13 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         "classes": list(dataset.classes),
         "version": __version__,
     }  # fmt: skip
-    write_json(folder / ABOUT, content)
     state = {name: value.numpy() for name, value in network.state_dict().items()}
     write_arrays(folder / "weights.safetensors", state, {"design": str(design)})
     with replacing(folder / "model.onnx") as temporary:
         temporary.write_bytes(to_onnx(network).SerializeToString())
     text = report(study, design, predicted, counted, hardware, layers)
     write_text(folder / "report.html", text)
+    write_json(folder / ABOUT, content)
     return folder
 
 

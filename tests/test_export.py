@@ -332,12 +332,22 @@ def test_an_export_that_was_killed_is_written_again(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def stopped(step: str, which: Design) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules[export.__module__], step, killed)
+            with pytest.raises(KeyboardInterrupt):
+                export(fitted, which, digits, target)
+
     target = tmp_path / "out"
-    with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[export.__module__], "specialised", killed)
-        with pytest.raises(KeyboardInterrupt):
-            export(fitted, design, digits, target)
-    assert read_json(target / "design.json")["unfinished"]
+    other = replace(design, architecture=SPACE.decode(SPACE.extremes()[0]))
+    export(fitted, other, digits, target)
+    before = tiny.contents(target)
+    stopped("specialised", design)
+    assert tiny.contents(target) == before
+    for step in ("write_arrays", "report"):  # before weights, and before the last file but one
+        stopped(step, design)
+        there = read_json(target / "design.json")
+        assert (there["design"], there["unfinished"]) == (str(design), True)
     (target / "notes.txt").write_text("mine")
     export(fitted, design, digits, target)
     assert read_json(target / "design.json") == read_json(folder / "design.json")
