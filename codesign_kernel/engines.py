@@ -8,10 +8,13 @@ from collections.abc import Mapping
 
 from . import routed
 from .accelerator import Accelerator, Accelerators, Device
+from .design import Design
 from .errors import InputError
 from .meters import SIMULATION, recorded
+from .store import KEY
 from .study import Study
 
+DESIGN = ("cycles", "clock_mhz", "latency_ms", "power_w")  # of a design on an engine
 Known = tuple[dict[str, float], str]  # of an engine: its FIGURES, and their source
 
 
@@ -24,6 +27,15 @@ def measured(study: Study, device: str) -> dict[str, dict[str, float]]:
     for engine, name, value in rows.loc[by, ["accelerator", "quantity", "value"]].to_numpy():
         found.setdefault(str(engine), {})[str(name)] = float(value)
     return {engine: known for engine, known in found.items() if "clock_mhz" in known}
+
+
+def figures(study: Study, design: Design) -> dict[str, tuple[float, str]]:
+    """Return what was measured of a design last, of DESIGN, each with its method."""
+    rows = study.store.values()
+    rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design)) & (rows["source"] == "measured")]
+    pairs = zip(rows["value"].astype(float), rows["method"], strict=True)
+    last = dict(zip(rows["quantity"], pairs, strict=True))
+    return {name: last[name] for name in DESIGN if name in last}
 
 
 def clocks(study: Study, device: str) -> dict[str, float]:

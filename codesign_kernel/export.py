@@ -117,7 +117,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         name: Counted(value, len(getattr(dataset, name.partition(",")[0])))
         for name, value in measured.items()
     }
-    hardware = study.measured(design)
+    hardware = engines.figures(study, design)
     own = engines.measured(study, device.name)
     known, source = engines.known(design.accelerator, device, own)
     figures = {k: v for k, v in predicted.to_dict().items() if not isinstance(v, str)}

@@ -94,17 +94,21 @@ def no_others(folder: Path, own: Iterable[str]) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold a file that exists against other commands that ask to be alone with it; wait, and say
-    so, while another holds it. What is held ends with its process."""
-    with path.open("rb") as file:
+    """Hold a file or folder that exists against other commands that ask to be alone with it; wait,
+    and say so, while another holds it. What is held ends with its process."""
+    held = os.open(path, os.O_RDONLY)
+    try:
         with suppress(OSError):  # a file system that has no locks
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                told = f"codesign: waiting for another command that works on {path.parent} to end."
+                folder = path if path.is_dir() else path.parent
+                told = f"codesign: waiting for another command that works on {folder} to end."
                 print(told, file=sys.stderr, flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
+                fcntl.flock(held, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(held)
 
 
 def write_text(path: Path, text: str) -> None:

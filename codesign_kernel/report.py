@@ -79,7 +79,7 @@ def report(
 ) -> str:
     """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
     `Study.layers`; `measured` holds accuracies by what was measured, and `hardware` is as of
-    `Study.measured`."""
+    `engines.figures`."""
     device = study.device(design.device)
     latency, power = (_rests_on(study, quantity, device.name) for quantity in QUANTITIES[1:])
     engine = engines.known(design.accelerator, device, engines.measured(study, device.name))

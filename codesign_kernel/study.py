@@ -28,7 +28,7 @@ from .cycles import Port, cycles, traffic
 from .design import Design
 from .errors import InputError
 from .explore import SIGNS, Designs, Exploration, table, usable
-from .files import read_arrays, read_json, read_json_table, write_arrays, write_json
+from .files import alone, digest, read_arrays, read_json, read_json_table, write_arrays, write_json
 from .pareto import front
 from .predict import Predictors
 from .quantities import QUANTITIES
@@ -83,8 +83,11 @@ class Study:
 
     def save_predictors(self, predictors: Predictors, report: list[dict[str, Any]]) -> None:
         """Store the fitted Gaussian processes and the report on how good they are."""
-        write_arrays(self.root / "predictors.safetensors", *predictors.to_arrays())
-        write_json(self.root / "fit.json", {"version": __version__, "quantities": report})
+        path = self.root / "predictors.safetensors"
+        with alone(self.root):
+            write_arrays(path, *predictors.to_arrays())
+            about = {"version": __version__, "predictors": digest(path), "quantities": report}
+            write_json(self.root / "fit.json", about)
 
     def predictors(self) -> Predictors:
         """Read the Gaussian processes. Raises InputError if there are none or they are damaged."""
@@ -107,6 +110,9 @@ class Study:
         path = self.root / "fit.json"
         if not path.exists():
             raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
+        of, predictors = read_json(path).get("predictors"), path.with_name("predictors.safetensors")
+        if of not in (None, digest(predictors)):  # older ones do not say; killed between the two
+            raise InputError(f"{path} is of other predictors: run `codesign fit` on this study.")
         return read_json_table(
             path, "quantities", ("quantity", "device", "source", "model", "method"), ("rows",)
         )
@@ -129,9 +135,10 @@ class Study:
             # Six digits of each prediction: more would only fill the file.
             "front": {name: _short(column) for name, column in found.front.items()},
         }
-        write_json(self.root / "front.json", content, indent=None)
-        if sample:
-            self._save_designs(found.designs, seed)
+        with alone(self.root):  # lest two explorations leave one's front and the other's sample
+            write_json(self.root / "front.json", content, indent=None)
+            if sample:
+                self._save_designs(found.designs, seed)
 
     def _save_designs(self, found: Sequence[Designs], seed: int) -> None:
         arrays: dict[str, np.ndarray] = {}
@@ -229,17 +236,6 @@ class Study:
         for name, designs in sample.items():
             for genome, acc in zip(designs.genomes, designs.accelerators, strict=True):
                 yield Design(self.space.decode(genome), acc, name)
-
-    def measured(self, design: Design) -> dict[str, tuple[float, str]]:
-        """Return the `cycles`, `clock_mhz`, `latency_ms` and `power_w` that were measured of a
-        design last, each with its method; empty if none were."""
-        rows = self.store.values()
-        rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design))
-                    & (rows["source"] == "measured")]  # fmt: skip
-        pairs = zip(rows["value"].astype(float), rows["method"], strict=True)
-        last = dict(zip(rows["quantity"], pairs, strict=True))
-        names = ("cycles", "clock_mhz", "latency_ms", "power_w")
-        return {name: last[name] for name in names if name in last}
 
     def layers(self, design: Design) -> pd.DataFrame:
         """Return the design's layers as rows: loop bounds, MACs, and modelled: bytes moved over the

@@ -8,6 +8,7 @@ import tiny
 
 from codesign_kernel import cli, engines, fits, measure, routed
 from codesign_kernel.accelerator import Accelerator, load_device
+from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.meters import RECORDED, SIMULATION
 from codesign_kernel.store import Key
@@ -59,6 +60,20 @@ def test_of_what_was_measured_of_an_engine_the_last_counts(study: Study) -> None
     assert engines.clocks(study, SMALL) == {OWN: 90.0}
     add(study, OWN, {"clock_mhz": 100.0}, ours)
     assert engines.clocks(study, SMALL) == {OWN: 100.0}
+
+
+def test_of_what_was_measured_of_a_design_the_last_counts(study: Study) -> None:
+    design = Design.parse(f"w8k3-w16k3@{OWN}@{SMALL}")
+    assert engines.figures(study, design) == {}
+    add(study, OWN, {"latency_ms": 0.06, "cycles": 5e3, "lut": 9.0}, SIMULATION)
+    add(study, OWN, {"power_w": 0.3}, "a")
+    add(study, OWN, {"latency_ms": 0.05}, "b")
+    assert engines.figures(study, design)["latency_ms"] == (0.05, "b")
+    add(study, OWN, {"latency_ms": 0.04}, "a")
+    assert engines.figures(study, design) == {
+        "cycles": (5e3, SIMULATION), "latency_ms": (0.04, "a"), "power_w": (0.3, "a")
+    }  # fmt: skip
+    assert engines.figures(study, Design.parse(f"w8k3-w16k3@{SHIPPED}@{SMALL}")) == {}
 
 
 def test_predictions_know_the_clock_of_an_engine_that_was_measured_for_the_study(

@@ -27,6 +27,7 @@ from codesign_kernel import (
     accelerator,
     batches,
     cost,
+    engines,
     fits,
     measure,
     meters,
@@ -276,12 +277,12 @@ def test_what_figures_rest_on_says_who_measured(
     designs = rows[["architecture", "accelerator", "device"]].agg("@".join, axis=1)
     design = Design.parse(designs.iloc[0])
     device = own.device(design.device)
-    told = report._how_measured(device, own.measured(design))
+    told = report._how_measured(device, engines.figures(own, design))
     assert told == "Hardware figures were recorded by my board; the last stored count."
     key = tuple(rows.iloc[0][["architecture", "accelerator", "device"]])
     with own.store.writing() as connection:
         own.store.add(connection, key, {"cycles": 9.0}, meters.SIMULATION, "measured", 0.0)
-    assert report._how_measured(device, own.measured(design)) == (
+    assert report._how_measured(device, engines.figures(own, design)) == (
         "Cycles were counted in simulation; the clock is that after place and route. " + told
     )
 

@@ -1,6 +1,8 @@
 """The study: what is stored comes back, whatever is damaged is said, and nothing is overwritten."""
 
 import json
+import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,8 +23,8 @@ from codesign_kernel.constraints import Constraints
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.explore import SIGNS, Exploration
-from codesign_kernel.files import read_arrays, write_arrays
-from codesign_kernel.predict import Predictors
+from codesign_kernel.files import read_arrays, read_json, write_arrays, write_json
+from codesign_kernel.predict import RECORDED, Predictors
 from codesign_kernel.space import load_space
 from codesign_kernel.study import Study, create, open_study
 
@@ -244,24 +246,58 @@ def test_a_design_that_was_measured_is_found_by_its_id(empty: Study) -> None:
     design = Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-25f")
     key = (str(design.architecture), str(design.accelerator), design.device)
     values = {"cycles": 5000.0, "clock_mhz": 125.0, "latency_ms": 0.04, "power_w": 0.3}
-    assert empty.measured(design) == {}
     with empty.store.writing() as connection:
         sources = dict.fromkeys(values, "measured") | {"power_w": "modelled"}
         empty.store.add(connection, key, values, "simulation", sources, 1.0)
     assert empty.find(design.id) == design
-    counted = {"cycles": 5000.0, "clock_mhz": 125.0, "latency_ms": 0.04}
-    assert empty.measured(design) == {name: (x, "simulation") for name, x in counted.items()}
-    assert empty.measured(Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-85f")) == {}
 
 
-def test_of_what_was_measured_of_a_design_the_last_counts(empty: Study) -> None:
-    design = Design.parse("w8k3-w16k3@4x4x1w16f16@ecp5-25f")
-    key = (str(design.architecture), str(design.accelerator), design.device)
-    with empty.store.writing() as connection:
-        for values, by in (({"power_w": 0.3}, "a"), ({"latency_ms": 0.05}, "b"),
-                           ({"latency_ms": 0.04}, "a")):  # fmt: skip
-            empty.store.add(connection, key, values, by, "measured", 0.0)
-    assert empty.measured(design) == {"latency_ms": (0.04, "a"), "power_w": (0.3, "a")}
+def test_predictors_and_their_report_are_of_one_fit(
+    made: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    own = replace(made, root=tmp_path / "own")
+    shutil.copytree(made.root, own.root)
+    before = own.sources()
+    predictors, report = own.predictors(), read_json(own.root / "fit.json")["quantities"]
+    basis = {("latency_ms", SMALL): RECORDED}
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            own.save_predictors(replace(predictors, basis=basis), report)
+    with pytest.raises(InputError, match=r"fit\.json is of other predictors: run `codesign fit`"):
+        own.sources()
+    own.save_predictors(predictors, report)
+    assert own.sources() == before
+
+
+def test_of_two_explorations_at_once_one_is_kept_whole(
+    made: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    own = replace(made, root=tmp_path / "own")
+    shutil.copytree(made.root, own.root)
+    found = [
+        explore.explore(own.predictors(), [name], Constraints(), generations=2)
+        for name in tiny.DEVICES
+    ]
+    second = threading.Thread(
+        target=lambda: own.save_exploration(found[1], Constraints(), sample=True)
+    )
+
+    def slowly(path: Path, *arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(study, "write_json", write_json)
+        write_json(path, *arguments, **options)
+        second.start()  # and in a second it would be done
+        second.join(timeout=1)
+
+    monkeypatch.setattr(study, "write_json", slowly)
+    own.save_exploration(found[0], Constraints(), sample=True)
+    second.join()
+    assert set(own.front()["device"]) == set(own.designs()[0]) == {LARGE}
+    assert "waiting for another command" in capsys.readouterr().err
 
 
 def test_the_same_study_is_opened_again(empty: Study) -> None:
