@@ -158,11 +158,12 @@ class Improvement:
             what = f"{quantity} on {name}" if name else quantity
             allowed = (SIMULATION, CLOSED_FORM) if name else (subnets.method,)
             if recorded(method):
-                who = repr(method.removeprefix(RECORDED))
+                who = method.removeprefix(RECORDED)
                 raise InputError(
-                    f"{what} of this study rests on what {who} recorded, of which `codesign "
-                    f"improve` can measure no more: take it back by `codesign record --forget "
-                    f"{who}`, or ask `codesign propose` what to measure next."
+                    f"{what} of this study rests on what {who!r} recorded, of which `codesign "
+                    f"improve` can measure no more: take it back by "
+                    f"`{study.command('record', '--forget', who)}`, or ask `codesign propose` what "
+                    "to measure next."
                 )
             if method not in allowed:
                 raise InputError(

@@ -252,7 +252,7 @@ def run(
         print(verbs.why_modelled(open_study(study), best))
     export_command(best, study, None, data_folder, download)
     print(f"Chosen design: {open_study(study).find(best)}")
-    print(f"See it on the page: codesign page --study {study}")
+    print(f"See it on the page: {open_study(study).command('page')}")
 
 
 @app.command("page")

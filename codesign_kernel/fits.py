@@ -104,7 +104,7 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     clocks = {name: engines.clocks(study, name) for name in study.devices}
     frames = {job: rows(study, *job) for job in jobs(study)}  # what is missing is said first
     for (quantity, _), frame in frames.items():
-        _check(quantity, frame)
+        _check(study, quantity, frame)
     bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
     _, frame = next(bar)
     y = frame["accuracy"].to_numpy(dtype=np.float64)
@@ -121,7 +121,7 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     return predictors, frames
 
 
-def _check(quantity: str, frame: pd.DataFrame) -> None:
+def _check(study: Study, quantity: str, frame: pd.DataFrame) -> None:
     """Raise InputError if a row of `rows` holds what no Gaussian process can learn from."""
     values = frame[quantity].astype(float)
     wrong = (values > MOST) | (values < -MOST if quantity == "accuracy" else values <= 0)
@@ -129,7 +129,7 @@ def _check(quantity: str, frame: pd.DataFrame) -> None:
         design = "@".join(filter(None, row[KEY]))
         by = row["method"].removeprefix(BY)
         own = recorded(row["method"])
-        mend = f": remove it by `codesign record --forget {by!r}`" if own else ""
+        mend = f": remove it by `{study.command('record', '--forget', by)}`" if own else ""
         raise InputError(
             f"{quantity} of {design} is {row[quantity]:g}, by {by}, but must be positive and at "
             f"most {MOST:g}{mend}."

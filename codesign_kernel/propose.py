@@ -108,7 +108,7 @@ def propose(
     write_text(out, table.to_csv(index=False, float_format="%.6g"))
     print(f"Wrote {out}: {len(table)} designs, with what is predicted of them.")
     print(f"Fill in {', '.join(VALUES)} (%, ms, W, MHz) as far as you measure them, then:")
-    print(f"  codesign record {out} --by NAME --study {study}")
+    print(f"  {opened.command('record', str(out), '--by', 'NAME')}")
 
 
 def record(

@@ -61,8 +61,9 @@ def record(study: Study, path: Path, by: str) -> str:
     with study.store.writing() as connection:
         for key, quantities in new.items():
             study.store.add(connection, key, quantities, method, "measured", 0.0)
+    undo = study.command("record", "--forget", by.strip())
     for doubt in _doubts(study, path, rows):
-        print(f"codesign: {doubt}; `codesign record --forget {by!r}` removes it.", file=sys.stderr)
+        print(f"codesign: {doubt}; `{undo}` removes it.", file=sys.stderr)
     told = dict.fromkeys((quantity, key) for _, key, quantity, _ in rows)  # in their order
     counts = Counter((quantity, key[2]) for quantity, key in told)
     passed = [shown(name) for name in table if name not in (DESIGN, *KEY, *VALUES)]

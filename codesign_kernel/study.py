@@ -12,6 +12,7 @@
 Files are replaced whole, never edited in place. A study can be opened from a read-only folder.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,6 +74,16 @@ class Study:
         """The measurements."""
         return Store(self.root / "measurements.sqlite")
 
+    def command(self, *words: str) -> str:
+        """Return the line of a shell by which the program does that with this study."""
+        return shlex.join(["codesign", *words, "--study", str(self.root)])
+
+    def _file(self, name: str, verb: str) -> Path:
+        """Return the path of a file that a verb stores. Raises InputError if it is not there."""
+        if not (path := self.root / name).exists():
+            raise InputError(f"{path} does not exist: run `codesign {verb}` on this study first.")
+        return path
+
     def device(self, name: str) -> Device:
         """Return a device of this study. Raises InputError."""
         if name not in self.devices:
@@ -91,9 +102,7 @@ class Study:
 
     def predictors(self) -> Predictors:
         """Read the Gaussian processes. Raises InputError if there are none or they are damaged."""
-        path = self.root / "predictors.safetensors"
-        if not path.exists():
-            raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
+        path = self._file("predictors.safetensors", "fit")
         arrays, about = read_arrays(path)
         try:
             with np.errstate(all="ignore"):  # damaged ones overflow, and are found by that
@@ -107,9 +116,7 @@ class Study:
     def fit_report(self) -> pd.DataFrame:
         """Return how good the predictors are, a row for each quantity and model; NaN where a model
         has no such figure. Raises InputError if there is none or it is damaged."""
-        path = self.root / "fit.json"
-        if not path.exists():
-            raise InputError(f"{path} does not exist: run `codesign fit` on this study first.")
+        path = self._file("fit.json", "fit")
         of, predictors = read_json(path).get("predictors"), path.with_name("predictors.safetensors")
         if of not in (None, digest(predictors)):  # older ones do not say; killed between the two
             raise InputError(f"{path} is of other predictors: run `codesign fit` on this study.")
@@ -171,9 +178,7 @@ class Study:
 
         Raises InputError if the study was not explored yet or the file is damaged.
         """
-        path = self.root / "designs.safetensors"
-        if not path.exists():
-            raise InputError(f"{path} does not exist: run `codesign explore --sample` first.")
+        path = self._file("designs.safetensors", "explore --sample")
         arrays, about = read_arrays(path)
         found, considered = {}, about.get("considered")
         if not isinstance(considered, dict):
@@ -203,9 +208,7 @@ class Study:
 
         Raises InputError if there is none or it is damaged.
         """
-        path = self.root / "front.json"
-        if not path.exists():
-            raise InputError(f"{path} does not exist: run `codesign explore` on this study first.")
+        path = self._file("front.json", "explore")
         return read_json_table(path, "front", ("id", *KEY), FIGURES)
 
     def find(self, text: str) -> Design:

@@ -184,7 +184,7 @@ def why_modelled(study: Study, text: str) -> str:
         return f"Its latency and power are modelled: {routed.ONLY}."
     return (
         "Its latency and power are modelled: its engine was not placed and routed yet, which "
-        f"`codesign verify {text} --study {study.root}` does in some minutes."
+        f"`{study.command('verify', text)}` does in some minutes."
     )
 
 

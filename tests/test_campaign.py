@@ -291,8 +291,8 @@ def test_what_was_recorded_is_not_gone_on_with(own: Study, quantity: str) -> Non
     of = f"{quantity} on {LARGE}" if device else quantity
     assert str(raised.value) == (
         f"{of} of this study rests on what 'a board' recorded, of which `codesign improve` can "
-        "measure no more: take it back by `codesign record --forget 'a board'`, or ask `codesign "
-        "propose` what to measure next."
+        "measure no more: take it back by `codesign record --forget 'a board' --study "
+        f"{own.root}`, or ask `codesign propose` what to measure next."
     )
 
 

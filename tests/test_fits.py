@@ -108,7 +108,7 @@ def test_a_value_that_nothing_can_be_learnt_from_is_named_with_who_recorded_it(
     design = "@".join(frame.loc[3, ["architecture", "accelerator", "device"]])
     assert str(caught.value) == (
         f"latency_ms of {design} is {value:g}, by a board, but must be positive and at most 1e+100:"
-        " remove it by `codesign record --forget 'a board'`."
+        f" remove it by `codesign record --forget 'a board' --study {own.root}`."
     )
 
 

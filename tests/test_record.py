@@ -193,7 +193,8 @@ def test_what_is_far_from_predicted_is_doubted_and_can_be_forgotten(
     assert err == (
         f"codesign: latency_ms in line 2 of {path} is {1000 * told['latency_ms']:g} ms, but "
         f"{told['latency_ms']:.3g} ms is predicted: 1 of 1 values are off by more than a factor of "
-        "100, so look at their unit; `codesign record --forget 'a board'` removes it.\n"
+        "100, so look at their unit; `codesign record --forget 'a board' --study "
+        f"{study.root}` removes it.\n"
     )
     path.write_text("design,accuracy\nw8k3-w16k3,5\n")
     assert "is predicted: 1 of 1 values are off by more than 20 points" in codesign(

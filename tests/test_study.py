@@ -1,6 +1,7 @@
 """The study: what is stored comes back, whatever is damaged is said, and nothing is overwritten."""
 
 import json
+import shlex
 import shutil
 import threading
 from collections.abc import Callable
@@ -80,6 +81,13 @@ def empty(tmp_path: Path) -> Study:
 def test_settings_come_back(empty: Study) -> None:
     assert open_study(empty.root) == open_study(str(empty.root)) == empty
     assert [path.name for path in empty.root.iterdir()] == ["study.json"]
+
+
+def test_a_command_on_a_study_is_quoted_as_a_shell_takes_it(empty: Study) -> None:
+    ours = replace(empty, root=Path("my study"))
+    assert ours.command("verify", "d896eb6a3") == "codesign verify d896eb6a3 --study 'my study'"
+    words = ["record", "--forget", "Ann's $board"]
+    assert shlex.split(ours.command(*words)) == ["codesign", *words, "--study", "my study"]
 
 
 def test_predictors_come_back(empty: Study, predictors: Predictors) -> None:
