@@ -39,7 +39,7 @@ def record(study: Study, path: Path, by: str) -> str:
     MHz, where cells may be empty. Accuracy is of the architecture, so that accelerator and device
     may be empty in a row that has nothing else. `by` says who or what measured: a design has one
     value by each. Where values are far from what the study predicts, stderr has a sentence on it.
-    Raises InputError that names the line and the column.
+    Raises InputError that names the row, counted below the header, and the column.
     """
     from .table import read_table  # with it comes scipy, which the page does without
 
@@ -47,12 +47,12 @@ def record(study: Study, path: Path, by: str) -> str:
     rows = _parsed(study, path, table)
     known = _stored(study, method)
     new: dict[Key, dict[str, float]] = {}
-    for line, key, quantity, value in rows:
+    for place, key, quantity, value in rows:
         there = known.get((key, quantity), value)
         if there != value:
             of = "@".join(filter(None, key))
             raise InputError(
-                f"{quantity} in line {line} of {path} is {value:g}, but {of} has {there:g} by {by} "
+                f"{quantity} in row {place} of {path} is {value:g}, but {of} has {there:g} by {by} "
                 "already: give another --by for another measurement."
             )
         if (key, quantity) not in known:
@@ -119,14 +119,14 @@ def _doubts(study: Study, path: Path, rows: list[tuple[int, Key, str, float]]) -
             first, unit = off[0], UNITS[quantity]
             limit = f"{POINTS:g} points" if quantity == "accuracy" else f"a factor of {FACTOR:g}"
             yield (
-                f"{quantity} in line {mine[first][0]} of {path} is {values[first]:g} {unit}, but "
+                f"{quantity} in row {mine[first][0]} of {path} is {values[first]:g} {unit}, but "
                 f"{told[first]:.3g} {unit} is predicted: {len(off)} of {len(mine)} values are off "
                 f"by more than {limit}, so look at their unit"
             )
 
 
 def _parsed(study: Study, path: Path, table: pd.DataFrame) -> list[tuple[int, Key, str, float]]:
-    """Return line, design, quantity and value of each cell of a table that holds one."""
+    """Return row, design, quantity and value of each cell of a table that holds one."""
     names = [name for name in VALUES if name in table]
     single = DESIGN in table
     if not names or not (single or set(KEY) <= set(table)):
@@ -135,10 +135,10 @@ def _parsed(study: Study, path: Path, table: pd.DataFrame) -> list[tuple[int, Ke
             f"{', '.join(KEY)}; and one or more of {', '.join(VALUES)}."
         )
     found: list[tuple[int, Key, str, float]] = []
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    for place, row in enumerate(table.to_dict("records"), start=1):
         if not any(map(str.strip, row.values())):
             continue
-        where = f"line {line} of {path}"
+        where = f"row {place} of {path}"
         text = [row[DESIGN]] if single else [row[name] for name in KEY]
         given = [name for name in names if row[name].strip()]
         try:
@@ -155,7 +155,7 @@ def _parsed(study: Study, path: Path, table: pd.DataFrame) -> list[tuple[int, Ke
                 raise InputError(
                     f"{name} in {where} is {value:g}, but must be in %, as 95 for a part of 0.95."
                 )
-            found.append((line, (key[0], "", "") if name == "accuracy" else key, name, value))
+            found.append((place, (key[0], "", "") if name == "accuracy" else key, name, value))
     if not found:
         raise InputError(f"{path} holds no measurement: all cells of {', '.join(names)} are empty.")
     return found

@@ -140,13 +140,13 @@ def test_of_what_was_recorded_of_a_design_the_last_counts(study: Study, tmp_path
     [
         ("design,latency\nd,1\n", "columns of .* are 'design', 'latency', but must be design, or"),
         ("accelerator,latency_ms\n8x8x1w16f16,1\n", "must be design, or architecture"),
-        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@zynq,1\n", "line 2 of .*device is 'zynq'"),
-        ("design,latency_ms\nw9k3-w16k3@4x4x1w16f16@DEV,1\n", "line 2 of "),
+        ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@zynq,1\n", "row 1 of .*device is 'zynq'"),
+        ("design,latency_ms\nw9k3-w16k3@4x4x1w16f16@DEV,1\n", "row 1 of "),
         ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,fast\n",
-         "latency_ms in line 2 of .* is 'fast', but must be a number"),
+         "latency_ms in row 1 of .* is 'fast', but must be a number"),
         ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,0\n", "is 0.0, but must be from 1e-06 to"),
         *(
-            (f"design,{name}\nw8k3-w16k3@4x4x1w16f16@DEV,{cell}\n", f"{name} in line 2 of .*{what}")
+            (f"design,{name}\nw8k3-w16k3@4x4x1w16f16@DEV,{cell}\n", f"{name} in row 1 of .*{what}")
             for name, cell, what in [
                 ("latency_ms", "1_000", "must be a number"),
                 ("latency_ms", "\uff11", "must be a number"),
@@ -157,14 +157,17 @@ def test_of_what_was_recorded_of_a_design_the_last_counts(study: Study, tmp_path
             ]
         ),
         ("design,architecture,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,w8k5-w16k3,1\n",
-         "line 2 of .*architecture is 'w8k5-w16k3', but design says w8k3-w16k3"),
+         "row 1 of .*architecture is 'w8k5-w16k3', but design says w8k3-w16k3"),
         ("design,device,accuracy\nw8k3-w16k3@4x4x1w16f16@DEV,ecp5-85f,90\n",
-         "line 2 of .*device is 'ecp5-85f', but design says DEV"),
-        ("design,accuracy\nw8k3-w16k3,101\n", "accuracy in line 2 of .* must be from 0 to 100"),
-        ("design,latency_ms\nw8k3-w16k3,1\n", "line 2 of .*design is 'w8k3-w16k3'"),
+         "row 1 of .*device is 'ecp5-85f', but design says DEV"),
+        ("\n\ndesign,accuracy\nw8k3-w16k3,90\nw8k3-w16k3,101\n", "accuracy in row 2 of "),
+        ('design,note,accuracy\nw8k3-w16k3,"one\n\ntwo",90\nw8k3-w16k3,x,101\n',
+         "accuracy in row 2 of "),
+        ("design,accuracy\nw8k3-w16k3,101\n", "accuracy in row 1 of .* must be from 0 to 100"),
+        ("design,latency_ms\nw8k3-w16k3,1\n", "row 1 of .*design is 'w8k3-w16k3'"),
         ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,\n", "holds no measurement"),
         ("design,latency_ms\nw8k3-w16k3@4x4x1w16f16@DEV,1\nw8k3-w16k3@4x4x1w16f16@DEV,2\n",
-         "in line 3 of .* is 2, but w8k3-w16k3@4x4x1w16f16@.* has 1 by me already"),
+         "in row 2 of .* is 2, but w8k3-w16k3@4x4x1w16f16@.* has 1 by me already"),
     ],
 )  # fmt: skip
 def test_a_table_with_a_fault_is_refused_whole(
@@ -191,7 +194,7 @@ def test_what_is_far_from_predicted_is_doubted_and_can_be_forgotten(
     assert status == 0
     assert f"latency_ms on {SMALL}: 1 designs measured" in out
     assert err == (
-        f"codesign: latency_ms in line 2 of {path} is {1000 * told['latency_ms']:g} ms, but "
+        f"codesign: latency_ms in row 1 of {path} is {1000 * told['latency_ms']:g} ms, but "
         f"{told['latency_ms']:.3g} ms is predicted: 1 of 1 values are off by more than a factor of "
         "100, so look at their unit; `codesign record --forget 'a board' --study "
         f"{study.root}` removes it.\n"
