@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -26,8 +26,9 @@ class InputError(ValueError):
 
 def number(field: str, value: object, low: float, high: float = math.inf) -> float:
     """Return `value` as a float if it is a finite number in [low, high], else raise InputError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f"{field} is {shown(value)}, but must be a finite number.")
+    value = int(value) if isinstance(value, Integral) else float(value)  # NumPy's are neither
     if not abs(value) <= sys.float_info.max:  # NaN, infinity, or a whole number beyond any float
         raise InputError(f"{field} is {shown(value)}, but must be a finite number.")
     if not low <= value <= high:

@@ -269,8 +269,9 @@ def _is_past(study: Study, method: str) -> bool:
     for key, kind in WEIGHTS.items():
         if method.startswith(f"{key} ") and path.exists():
             return not method.startswith(kind.of(path))
-    kinds = (CLOSED_FORM, SIMULATION)
-    return method not in kinds and method.startswith(tuple(kind[:-1] for kind in kinds))
+    of, version = method.rpartition(" ")[::2]
+    there = [each.rpartition(" ")[0] for each in (CLOSED_FORM, SIMULATION)]
+    return of in there and version.isdecimal() and method not in (CLOSED_FORM, SIMULATION)
 
 
 def _why_past(study: Study, past: int, device: str) -> str:
@@ -284,7 +285,8 @@ def _why_past(study: Study, past: int, device: str) -> str:
 
 
 def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> pd.DataFrame:
-    """Measure designs and return predicted beside measured, a row for each design and quantity.
+    """Measure designs and return predicted beside measured, a row for each design and quantity of
+    which a value is found.
 
     Columns: id, quantity, predicted, low, high, value, source, inside (whether the interval holds,
     None where such a value does not tell: see `_tells`).
@@ -302,7 +304,7 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
                 found |= {q: (row[q], row["source"], kind) for q in there}
         for quantity, value in record.values(study, design).items():
             found[quantity] = value, "measured", predict.RECORDED
-        for quantity in QUANTITIES:
+        for quantity in (each for each in QUANTITIES if each in found):
             row = predicted.iloc[i]
             value, source, kind = found[quantity]
             low, high = row[f"{quantity}_low"], row[f"{quantity}_high"]

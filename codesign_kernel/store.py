@@ -149,12 +149,11 @@ class Store:
             sources = dict.fromkeys(quantities, sources)
         for source in sources.values():
             choice("source of a measurement", source, SOURCES)
-        for quantity, value in quantities.items():
-            number(f"{quantity} of {'@'.join(key)}", value, -math.inf)
         rows = [
-            (*key, name, method, value, sources[name], seconds)
+            (*key, name, method, number(f"{name} of {'@'.join(key)}", value, -math.inf),
+             sources[name], seconds)
             for name, value in quantities.items()
-        ]
+        ]  # fmt: skip
         with connection:
             connection.executemany(
                 "INSERT INTO measurement VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",

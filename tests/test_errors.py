@@ -25,6 +25,13 @@ def test_number_keeps_numbers_within_its_bounds(value: float, kept: float) -> No
     assert (found, type(found)) == (kept, float)
 
 
+@pytest.mark.parametrize("value", [np.float32(0.5), np.float64(0.5), np.int64(1), np.uint8(0)])
+def test_number_takes_those_of_numpy_and_returns_a_float(value: Any) -> None:
+    found = number("field", value, 0, 1)
+    assert (found, type(found)) == (float(value), float)
+    assert sentence(number, np.float32(0.5), 1) == "field is 0.5, but must be at least 1."
+
+
 @pytest.mark.parametrize("value", [-1e-9, 10.001, -5, 11])
 def test_number_names_its_bounds(value: float) -> None:
     assert sentence(number, value, 0, 10) == f"field is {value!r}, but must be from 0 to 10."

@@ -468,3 +468,14 @@ def test_a_value_of_another_kind_than_the_prediction_rests_on_does_not_tell(
     assert type(inside(own, design, [subnets, meters.Closed(own)])[0]) is bool
     other = own.find(f"w24k515-w24k35@4x4x1w16f16@{SMALL}")
     assert inside(own, other, [subnets, meters.Closed(own)])[0] is None
+
+
+def test_methods_of_another_version_are_past_and_others_are_not(
+    made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "CLOSED_FORM", "closed form 10")
+    past = ["closed form 9", "closed form 1", "closed form 11", "simulation, place and route 1"]
+    assert [measure._is_past(made, method) for method in past] == [True] * 4
+    present = ["closed form 10", measure.SIMULATION, "a board", "recorded: closed form 9",
+               "simulation, place and route by my tool", "closed forms"]  # fmt: skip
+    assert [measure._is_past(made, method) for method in present] == [False] * 6

@@ -238,6 +238,20 @@ def test_a_meter_of_ones_own_is_held_to_names_that_are_known(study: Study) -> No
         measure.measure(study, Board(), [(*key[:2], "zynq")], "x")
 
 
+def test_a_meter_may_measure_one_quantity_in_numbers_of_numpy(study: Study) -> None:
+    class Board:
+        source, modelled, method = "measured", (), "a board"
+
+        def measure(self, key: tuple[str, str, str]) -> dict[str, float]:
+            return {"latency_ms": np.float32(0.5), "cycles": np.int64(7)}  # type: ignore[dict-item]
+
+    design = study.find(f"w8k3-w16k3@4x4x1w16f16@{SMALL}")
+    told = measure.verify(study, [design], [Board()])
+    assert told[["quantity", "value", "source"]].to_numpy().tolist() == [
+        ["latency_ms", 0.5, "measured"]
+    ]
+
+
 def test_what_to_measure_next_is_written_filled_in_and_recorded(
     study: Study, codesign: Codesign, tmp_path: Path
 ) -> None:
