@@ -66,7 +66,8 @@ def compare(
     """
     X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if not splits:
-        integer("folds", folds, 2, len(y))
+        integer("folds", folds, 2)
+        integer(f"the number of rows, of which {folds} folds are made,", len(y), folds)
         splits = list(KFold(folds, shuffle=True, random_state=seed).split(X))
     predicted: dict[str, Floats] = {}
     ends: dict[str, tuple[Floats, Floats]] = {}

@@ -6,6 +6,7 @@ Fashion-MNIST networks of both kinds were trained, and run on engines that were 
 the tables `handmade.csv` and `handmade_hardware.csv` of data/, see its README.
 """
 
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -229,21 +230,25 @@ def verdict(table: pd.DataFrame) -> str:
         "No difference, or none found is as fast": ~(ahead | behind),
     }
     return "\n".join(
-        f"{name}, {mask.sum()} of {len(table)}: {', '.join(names[mask]) or 'none'}."
+        textwrap.fill(f"{name}, {mask.sum()} of {len(table)}: {', '.join(names[mask]) or 'none'}.",
+                      width=96, subsequent_indent="  ", break_on_hyphens=False)
         for name, mask in groups.items()
-    )
+    )  # fmt: skip
 
 
 def dashed(table: pd.DataFrame, digits: int) -> pd.DataFrame:
-    """Return a table with its numbers rounded to one or more digits, as text, and a dash where
-    there is none."""
+    """Return a table as text, with a dash where there is no number: those of a column with as many
+    digits each as one of them needs, up to one or more `digits`."""
 
-    def text(value: str | float) -> str:
-        if isinstance(value, str):
-            return value
-        return "–" if np.isnan(value) else f"{value:.{digits}f}".rstrip("0").rstrip(".")
+    def texts(cells: pd.Series) -> pd.Series:
+        found = [x for x in cells if not isinstance(x, str) and not np.isnan(x)]
+        ends = [f"{x:.{digits}f}".rstrip("0").partition(".")[2] for x in found]
+        places = max(map(len, ends), default=0)
+        return cells.map(
+            lambda x: x if isinstance(x, str) else "–" if np.isnan(x) else f"{x:.{places}f}"
+        )
 
-    return table.map(text)
+    return table.apply(texts)
 
 
 def chart(compared: pd.DataFrame, where: str) -> alt.LayerChart:

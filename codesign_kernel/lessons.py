@@ -4,7 +4,7 @@ figures.
 """
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.preprocessing import StandardScaler
 
 from . import charts, pareto, routed
-from .accelerator import Device
+from .accelerator import Accelerators, Device
 from .baselines import errors, zero_mean_process
 from .charts import alt
 from .constraints import Constraints
@@ -295,13 +295,22 @@ def broken(kept: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def margins(front: pd.DataFrame, limits: Constraints) -> str:
+def margins(front: pd.DataFrame, limits: Constraints, known: Mapping[str, Accelerators]) -> str:
     """Say how far a front, rows as from `explore.table`, stays below its limits on latency and
-    power."""
-    parts = []
-    for name, most, unit in (("latency_ms", limits.max_latency_ms, "ms"),
-                             ("power_w", limits.max_power_w, "W")):  # fmt: skip
-        if most is not None:
-            worst = float(front[name].max())
-            parts.append(f"to {worst:.3f} {unit}, {100 * (1 - worst / most):.0f} % below its limit")
-    return "; ".join(parts)
+    power: in a line for designs on engines of a device whose clock is `known`, and for others."""
+    there = {f"{acc}@{device}" for device, engines in known.items() for acc in engines}
+    placed = (front["accelerator"] + "@" + front["device"]).isin(there)
+    lines = []
+    for where, rows in (("engines that were placed and routed", front[placed]),
+                        ("others", front[~placed])):  # fmt: skip
+        if rows.empty:
+            continue
+        parts = [f"  {len(rows):,} on {where}"]
+        for name, most, unit in (("latency_ms", limits.max_latency_ms, "ms"),
+                                 ("power_w", limits.max_power_w, "W")):  # fmt: skip
+            if most is not None:
+                worst = float(rows[name].max())
+                below = 100 * (1 - worst / most)
+                parts.append(f"to {worst:.3f} {unit}, {below:.0f} % below its limit")
+        lines.append("; ".join(parts))
+    return "\n".join(lines)

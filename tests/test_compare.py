@@ -152,14 +152,27 @@ def test_what_seeds_hide_is_no_verdict() -> None:
     assert behind.endswith("1 of 4: B small.")
     assert neither.endswith("2 of 4: C small, D small.")
     assert "0 of 1: none." in compare.verdict(table.head(1))
+    many = compare.verdict(pd.concat([table.head(1)] * 40).assign(network="Inception-like"))
+    assert max(map(len, many.splitlines())) <= 96
+    assert " ".join(many.split()).count("Inception-like small") == 40
 
 
 def test_what_is_not_there_is_a_dash() -> None:
-    table = pd.DataFrame({"a": [1.0, np.nan, 2.346], "b": ["x", "y", "z"], "c": [100, 20, 3]})
+    table = pd.DataFrame({"a": [1.0, np.nan, 2.346], "b": ["x", "y", "z"], "c": [100, 20, 3],
+                          "d": [76.4, 72.0, 74.801], "e": [5.0, 2.0, np.nan]})  # fmt: skip
     found = compare.dashed(table, 2)
     assert found.to_dict("list") == {
-        "a": ["1", "–", "2.35"], "b": ["x", "y", "z"], "c": ["100", "20", "3"]
+        "a": ["1.00", "–", "2.35"], "b": ["x", "y", "z"], "c": ["100", "20", "3"],
+        "d": ["76.4", "72.0", "74.8"], "e": ["5", "2", "–"],
     }  # fmt: skip
+
+
+def test_an_engine_with_a_quarter_of_the_multipliers_is_a_third_slower() -> None:
+    """As the third solution of 05_compare says of ResNet-101."""
+    layers = load_network("resnet101").layers
+    smaller = Accelerator.parse("32x32x1w1024f1024")
+    times = [compare.on_engine(layers, acc, DEVICE)["latency_ms"][0] for acc in (ENGINE, smaller)]
+    assert times[1] / times[0] == pytest.approx(1.32, abs=0.01)
 
 
 def test_chart_names_kinds_units_and_sources(compared: pd.DataFrame) -> None:

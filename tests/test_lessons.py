@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 
 from codesign_kernel import charts, lessons, truth
-from codesign_kernel.accelerator import Accelerator, load_device
+from codesign_kernel.accelerator import Accelerator, Accelerators, load_device
 from codesign_kernel.baselines import zero_mean_process
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
@@ -200,8 +200,19 @@ def test_promises_are_counted() -> None:
                          "was said to be.")  # fmt: skip
 
 
-def test_margins_are_told() -> None:
-    front = pd.DataFrame({"latency_ms": [1.0, 1.5], "power_w": 0.4})
-    found = lessons.margins(front, Constraints(max_latency_ms=2.0, max_power_w=0.5))
-    assert found == "to 1.500 ms, 25 % below its limit; to 0.400 W, 20 % below its limit"
-    assert " W" not in lessons.margins(front, Constraints(max_latency_ms=2.0))
+def test_margins_are_told_apart_for_engines_whose_clock_is_known() -> None:
+    front = pd.DataFrame({
+        "accelerator": ["4x4x1w16f16", "8x8x1w32f32", "4x4x1w16f16"],
+        "device": ["ecp5-85f", "ecp5-85f", "ecp5-25f"],
+        "latency_ms": [1.9, 1.0, 1.5], "power_w": 0.4,
+    })  # fmt: skip
+    known = {"ecp5-85f": Accelerators.of([Accelerator.parse("4x4x1w16f16")])}
+    both = Constraints(max_latency_ms=2.0, max_power_w=0.5)
+    assert lessons.margins(front, both, known).splitlines() == [
+        "  1 on engines that were placed and routed; to 1.900 ms, 5 % below its limit; to 0.400 W, "
+        "20 % below its limit",
+        "  2 on others; to 1.500 ms, 25 % below its limit; to 0.400 W, 20 % below its limit",
+    ]
+    latency = lessons.margins(front[:1], Constraints(max_latency_ms=2.0), known)
+    assert " W" not in latency
+    assert len(latency.splitlines()) == 1  # others are none

@@ -497,7 +497,7 @@ def test_compare_of_a_target_with_zero_has_no_percentage():
 
 
 def test_compare_needs_as_many_measurements_as_folds():
-    with pytest.raises(InputError, match="folds is 10, but must be from 2 to 9"):
+    with pytest.raises(InputError, match="number of rows, of which 10 folds are made, is 9, but"):
         compare(*smooth(9))
 
 
