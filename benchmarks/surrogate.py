@@ -139,11 +139,11 @@ def trial(problem: Problem, sizes: Floats | None, train: Rows, test: Rows) -> di
         "analytic": np.nan,
     }
     if problem.prior is not None:
-        found["analytic"] = error(ours._unlog(ours._mean(X[test])))
+        found["analytic"] = error(ours.formula(X[test]))
     elif sizes is not None:
         found["analytic"] = error(LinearRegression().fit(sizes[train], y).predict(sizes[test]))
     # On the surrogate's own inputs, the analytic estimate among them, and its own logarithm.
-    Z, new, t = ours._z, ours._inputs(X[test]), np.log(y) if log else y
+    Z, new, t = ours._z, ours.inputs(X[test]), np.log(y) if log else y
     found["linear regression"] = error(ours._unlog(LINEAR.fit(Z, t).predict(new)))
     boosting = GradientBoostingRegressor(random_state=0).fit(Z, t)
     found["gradient boosting"] = error(ours._unlog(boosting.predict(new)))

@@ -88,14 +88,15 @@ def compare(
         found = {each: values[0] for each, values in estimates.items()}
         bar.update()
         if prior is not None:
-            found["analytic estimate"] = model._unlog(model._mean(X[test]))
-        plain = _PLAIN | ({ZERO_MEAN: zero_mean_process(model._z.shape[1])} if zero_mean else {})
+            found["analytic estimate"] = model.formula(X[test])
+        known, asked = model.inputs(X[train]), model.inputs(X[test])
+        plain = _PLAIN | ({ZERO_MEAN: zero_mean_process(known.shape[1])} if zero_mean else {})
         for kind, each in plain.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # plain models have their ways
-                fitted = clone(each).fit(model._z, np.log(y[train]) if log else y[train])
+                fitted = clone(each).fit(known, np.log(y[train]) if log else y[train])
             with np.errstate(over="ignore"):  # a plain model may be far off
-                found[kind] = model._unlog(fitted.predict(model._inputs(X[test])))
+                found[kind] = np.exp(fitted.predict(asked)) if log else fitted.predict(asked)
             bar.update()
         for kind, values in found.items():
             predicted.setdefault(kind, np.empty_like(y))[test] = values

@@ -129,6 +129,11 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         y = np.append(self._y, self.predict(X))
         return self.from_arrays(arrays | {"X": np.vstack([self._X, X]), "y": y}, about)
 
+    def formula(self, X: Floats) -> Floats:
+        """Return what the analytic prior alone says at X (n, d), (n,), in the target's unit: times
+        the factor that suits what it was fitted to."""
+        return self._unlog(self._mean(X))
+
     def leave_one_out(self) -> tuple[Floats, Floats]:
         """Return (mean, std), each (n,), of every training point as predicted from the others.
 
@@ -205,7 +210,7 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _near(self, X: Floats) -> Floats:
         """Inputs z of X (n, d), all near enough to the training data to predict."""
         with np.errstate(over="ignore"):
-            z = self._inputs(X)
+            z = self.inputs(X)
         if (far := np.abs(z) > _FAR).any():
             row = X[far.any(axis=1)][0]
             raise InputError(
@@ -221,8 +226,9 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         values = self._estimate(X)
         return self._offset + (np.log(values) if self.log else self._ratio * values)
 
-    def _inputs(self, X: Floats) -> Floats:
-        """Inputs z of X (n, d), with the prior among them: logarithms where due, standardised."""
+    def inputs(self, X: Floats) -> Floats:
+        """Return inputs z of X (n, d), with the prior among them: logarithms where due,
+        standardised as those that it was fitted to."""
         full = np.column_stack([X, self._estimate(X)]) if callable(self.prior) else X.copy()
         full[:, self._logged] = np.arcsinh(full[:, self._logged] / self._unit)
         return (full - self._centre) / self._spread
@@ -235,15 +241,15 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._logged, self._unit = np.arange(0), np.ones(0)
         self._centre, self._spread = np.zeros(1), np.ones(1)
         if self.log:
-            raw = self._inputs(X)
+            raw = self.inputs(X)
             self._logged = np.flatnonzero((raw >= 0).all(axis=0) & (raw > 0).any(axis=0))
             self._unit = np.where(raw > 0, raw, np.inf).min(axis=0)[self._logged] / 8
         elif self.prior is not None:
             values = self._estimate(X)
             self._ratio = float(values @ y) / max(float(values @ values), 1e-300)
         # A constant column is measured by its own size: a design that departs from it is far off.
-        self._centre, self._spread = _scales(self._inputs(X))
-        self._z = self._inputs(X)
+        self._centre, self._spread = _scales(self.inputs(X))
+        self._z = self.inputs(X)
         residual: Floats = (np.log(y) if self.log else y) - self._mean(X)
         self._offset, self._scale = (float(value) for value in _scales(residual))
         self._t = (residual - self._offset) / self._scale

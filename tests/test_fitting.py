@@ -94,7 +94,7 @@ def test_figures_are_those_of_predictions_made_by_hand(own: Path) -> None:
     predicted = {
         "": model.predict(X[test]),
         "analytic estimate": scale * X[test, 0],
-        "linear regression": np.exp(ridge.predict(model._inputs(X[test]))),
+        "linear regression": np.exp(ridge.predict(model.inputs(X[test]))),
     }
     for name, p in predicted.items():
         figures = report["baselines"][name] if name else report
