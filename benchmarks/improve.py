@@ -27,12 +27,13 @@ from codesign_kernel import explore
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.evolve import crowding
+from codesign_kernel.explore import SIGNS
 from codesign_kernel.files import write_text
 from codesign_kernel.improve import Box, choose
 from codesign_kernel.measure import stratified
 from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.space import load_space
-from codesign_kernel.truth import SIGNS, Truth, load
+from codesign_kernel.truth import Truth, load
 
 START, BUDGET = 40, 40  # designs
 ENGINES = 4  # that the start is on at most, as `codesign profile` has it

@@ -44,9 +44,10 @@ from ways import (
 )
 
 from codesign_kernel import charts, pareto
+from codesign_kernel.explore import SIGNS
 from codesign_kernel.files import write_text
 from codesign_kernel.space import load_space
-from codesign_kernel.truth import SIGNS, Truth, load
+from codesign_kernel.truth import Truth, load
 
 FRESH = 10  # first of the seeds that nothing was chosen on
 SEEDS = 10

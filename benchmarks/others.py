@@ -8,7 +8,8 @@ from ways import BATCH, BUDGET, Found, Pair, places_of, random_pairs
 
 from codesign_kernel import pareto
 from codesign_kernel.accelerator import Accelerators
-from codesign_kernel.truth import SIGNS, Truth
+from codesign_kernel.explore import SIGNS
+from codesign_kernel.truth import Truth
 
 POOL = 500  # random designs that Bayesian optimisation chooses from, and children of its best
 FIRST = 20  # random architectures or designs

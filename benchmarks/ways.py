@@ -13,7 +13,7 @@ import numpy as np
 
 from codesign_kernel import pareto
 from codesign_kernel.accelerator import Accelerators
-from codesign_kernel.explore import Designs
+from codesign_kernel.explore import SIGNS, Designs
 from codesign_kernel.growth import grow, stairs
 from codesign_kernel.improve import Box, Known, choose
 from codesign_kernel.margins import Codes, ImageSurrogate, accuracy_of
@@ -31,7 +31,7 @@ from codesign_kernel.quantities import QUANTITIES
 from codesign_kernel.store import Key
 from codesign_kernel.study import open_study
 from codesign_kernel.surrogate import Surrogate
-from codesign_kernel.truth import SIGNS, Truth
+from codesign_kernel.truth import Truth
 from codesign_kernel.workload import layers_of
 
 STUDIES = Path(__file__).parent.parent / "data" / "studies"

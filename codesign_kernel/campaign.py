@@ -26,12 +26,11 @@ from .meters import CLOSED_FORM, RECORDED, SIMULATION, recorded
 from .pareto import front
 from .predict import COVERAGE, Predictors
 from .quantities import QUANTITIES
-from .store import Key
+from .store import KEY, Key
 from .study import Study
 
 FIGURES = ("round", "designs", "measured", "predicted")  # of a round; then, of each quantity:
 COUNTS = ("off", "inside", "new")
-TEXTS = ("architecture", "accelerator", "device")
 
 
 @dataclass
@@ -63,7 +62,7 @@ def columns() -> list[str]:
     """What is kept of a chosen design: of each quantity what was predicted, with the ends of the
     interval, and the value that was measured, None until then."""
     ends = [f"{name}{end}" for name in QUANTITIES for end in ("", "_low", "_high", "_value")]
-    return ["round", *TEXTS, "accuracy_new", "hardware_new", *ends]
+    return ["round", *KEY, "accuracy_new", "hardware_new", *ends]
 
 
 def load(study: Study) -> list[Campaign]:
@@ -86,13 +85,13 @@ def _whole(campaign: Campaign) -> bool:
     """Whether all parts are there and of their kind. Raises what damaged parts raise."""
     rounds, box = campaign.rounds, campaign.box
     rows = pd.DataFrame(campaign.designs, columns=columns())
-    done = rows[rows["round"] < len(rounds)].drop(columns=[*TEXTS]).to_numpy(dtype=np.float64)
+    done = rows[rows["round"] < len(rounds)].drop(columns=KEY).to_numpy(dtype=np.float64)
     known = np.array([*box.values(), *campaign.start], dtype=np.float64)
     figures = np.array([[row[name] for name in FIGURES] for row in rounds], dtype=np.float64)
     return bool(
         isinstance(campaign.asked, dict)
         and all({*design} == {*columns()} for design in campaign.designs)
-        and rows[[*TEXTS]].map(lambda text: isinstance(text, str)).all(axis=None)
+        and rows[KEY].map(lambda text: isinstance(text, str)).all(axis=None)
         and all(np.isfinite(part).all() for part in (done, known, figures))
         and all({*row} == {*FIGURES, *_counts()} for row in rounds)
         and {*box} == ({"low", "high"} if rounds else set())
@@ -120,7 +119,7 @@ def known(
         grid = usable(study.device(name), bounds, engines.get(name))
         allowed = {str(acc) for acc in grid}
         latency, power = (
-            measure.rows(study, quantity, name).set_index([*TEXTS])[quantity].astype(float)
+            measure.rows(study, quantity, name).set_index(KEY)[quantity].astype(float)
             for quantity in QUANTITIES[1:]
         )
         both = latency.to_frame().join(power, how="inner")

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__, accelerator, datasets, rounds, space, verbs
+from . import __version__, accelerator, datasets, explore, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer
 from .files import alone
 from .network_cost import cost
@@ -33,6 +33,8 @@ from .options import (
     mistyped,
 )  # fmt: skip
 from .propose import propose, record
+from .quantities import QUANTITIES
+from .rounds import MOST
 from .study import PRESETS, SETTINGS, Study, create, open_study
 from .threads import ranks
 
@@ -51,7 +53,6 @@ PresetOption = Annotated[str, typer.Option(help="quick, standard or full.")]
 ArchitecturesOption = Annotated[int, typer.Option(help="Subnets whose accuracy to measure.")]
 SizeOption = Annotated[int, typer.Option(help="Designs of each device to measure.")]
 DesignArgument = Annotated[str, typer.Argument(help="Id that explore printed, or text form.")]
-MOST = 5_000  # rows that an exact Gaussian process can be fitted to
 
 
 @app.command()
@@ -244,7 +245,8 @@ def run(
     fit(study)
     print("4/5 explore")
     verbs.explore_command(study, sample=True, seed=seed)
-    best = str(verbs.knee(open_study(study).front())["id"])
+    front = open_study(study).front()
+    best = str(front["id"].iloc[explore.knee(front[[*QUANTITIES]])])
     print(f"5/5 verify and export the knee, {best}")
     known = verbs.is_routed(open_study(study), best)
     verify([best], study, closed_form or not known, data_folder, download)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from tqdm.auto import trange
 
 from . import cost, pareto
@@ -87,12 +88,11 @@ class Exploration:
     designs: list[Designs]
 
 
-def knee(means: np.ndarray) -> int:
-    """Return the index of the knee of a front's accuracies, latencies and powers, (n, 3).
-
-    Latency and power enter by their logarithms: they span decades.
-    """
-    return pareto.knee(np.column_stack([-means[:, 0], np.log(means[:, 1:])]))
+def knee(means: ArrayLike) -> int:
+    """Return the index of the knee of a front's accuracies, latencies and powers, (n, 3), or of the
+    first two, (n, 2). Latency and power enter by their logarithms: they span decades."""
+    values = np.asarray(means)
+    return pareto.knee(np.column_stack([-values[:, 0], np.log(values[:, 1:])]))
 
 
 def usable(

@@ -19,10 +19,11 @@ from .baselines import errors, zero_mean_process
 from .charts import alt
 from .constraints import Constraints
 from .errors import integer
+from .explore import SIGNS
 from .improve import Box
 from .quantities import TITLES, UNITS
 from .surrogate import Surrogate
-from .truth import SIGNS, Truth
+from .truth import Truth
 
 NINETY = 1.645  # standard deviations on either side of a 90 % interval of a normal distribution
 MARKS = ("fitted", "held out")

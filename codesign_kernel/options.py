@@ -87,7 +87,7 @@ def searched(
     """Open the study of a search, check where, within what and how long it is to be, and return the
     study, its devices and the constraints. Raises InputError."""
     study, asked = open_study(root), Constraints(*bounds, confidence)
-    names = list(device or study.devices)
+    names = list(dict.fromkeys(device or study.devices))
     for name in names:
         study.device(name)
     integer("--generations", generations, 1, 1_000)

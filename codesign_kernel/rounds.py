@@ -9,7 +9,7 @@ import pandas as pd
 import typer
 
 from . import measure
-from .campaign import TEXTS, Campaign, Improvement, columns
+from .campaign import Campaign, Improvement, columns
 from .constraints import CONFIDENCE
 from .errors import integer
 from .files import alone, check_out
@@ -32,12 +32,13 @@ from .options import (
     searched,
 )
 from .quantities import QUANTITIES, TITLES
+from .store import KEY
 from .study import SETTINGS
 
 if TYPE_CHECKING:  # Altair takes a second to start
     from .charts import alt
 
-MOST = 5_000  # designs: an exact Gaussian process can learn from as many
+MOST = 5_000  # designs or networks: an exact Gaussian process can learn from as many
 HEADS = (
     "round designs measured% predicted% | off:accuracy latency% power% | inside:accuracy latency "
     "power"
@@ -131,7 +132,7 @@ def picture(campaign: Campaign) -> "alt.HConcatChart":
 
     designs = pd.DataFrame(campaign.designs, columns=columns())
     designs = designs[designs["round"] < len(campaign.rounds)]
-    points = designs[["round", *TEXTS]].assign(
+    points = designs[["round", *KEY]].assign(
         **{name: designs[f"{name}_value"].astype(float) for name in QUANTITIES}
     )
     start = pd.DataFrame(campaign.start, columns=[*QUANTITIES]).assign(round=0)
@@ -148,7 +149,7 @@ def picture(campaign: Campaign) -> "alt.HConcatChart":
     y = alt.Y("accuracy:Q", title=TITLES["accuracy"], scale=alt.Scale(zero=False))
     lines = alt.Chart(pd.concat(steps)).mark_line(interpolate="step-after", strokeWidth=1.5)
     marks = alt.Chart(points).mark_circle(size=45, opacity=0.9)
-    tips = [f"{name}:N" for name in TEXTS] + [charts.tip(name) for name in QUANTITIES]
+    tips = [f"{name}:N" for name in KEY] + [charts.tip(name) for name in QUANTITIES]
     moving = alt.LayerChart(layer=[lines.encode(x, y, colour),
                                    marks.encode(x, y, colour, tooltip=tips)])  # fmt: skip
     rows = pd.DataFrame(campaign.rounds).melt("designs", ["measured", "predicted"], "front", "box")

@@ -13,6 +13,7 @@ import numpy as np
 from . import cost, pareto, routed
 from .accelerator import Accelerator, Device, load_device
 from .errors import InputError
+from .explore import SIGNS
 from .files import read_arrays
 from .meters import activity_of
 from .rtl.shape import Shape
@@ -22,7 +23,6 @@ from .space import Genomes, SearchSpace
 # the memory port, and the fraction of flip-flops that change in a mean cycle.
 FIELDS = {"cycles": np.int32, "busy": np.int32, "beats": np.int32, "flips": np.float32}
 UNFIT = -1  # cycles where the engine cannot run the architecture
-SIGNS = np.array([-1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)

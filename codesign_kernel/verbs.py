@@ -204,13 +204,16 @@ def fit_text(study: Study, table: pd.DataFrame) -> str:
     shown.loc[same, ["quantity", "device", "source"]] = ""
     shown["rows"] = shown["rows"].astype(object).where(~same, "")
     picked = int(shown.pop("chosen").max())
+    shown = shown.dropna(axis=1, how="all").rename(columns={"Kendall tau": "tau"})
+    new = "; 'new engine': of rows whose engine was not learnt from" * ({*shown} >= {*fits.ANEW})
     notes = [
         "Errors are of held-out rows (10-fold cross-validation); LOO MAE is the Gaussian "
-        "process's leave-one-out error; 'new engine': of rows whose engine "
-        "was not learnt from. Units: accuracy %, latency_ms ms, power_w W; MAPE and "
-        "coverage of the 90 % interval in %; MAE and width in the quantity's unit."
+        f"process's leave-one-out error{new}; tau: Kendall's. Units: accuracy %, latency_ms ms, "
+        "power_w W; MAPE and coverage of the 90 % interval in %; MAE and width in the quantity's "
+        "unit."
     ]
-    if shown["model"].str.endswith("accuracies alone").any():
+    shown["model"] = shown["model"].str.removeprefix("Gaussian process, ")
+    if (shown["model"] == "accuracies alone").any():
         notes.append(
             "Of accuracy, the Gaussian process learns from single images. Plain models do not, and "
             "compare with the one of accuracies alone; folds of the same rows chose of these two."
@@ -224,11 +227,6 @@ def fit_text(study: Study, table: pd.DataFrame) -> str:
     notes += fits.learnt(study, fits.jobs(study))
     text = shown.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.4g}")
     return "\n".join([text, *notes])
-
-
-def knee(front: pd.DataFrame) -> pd.Series:
-    """Return the row of a front that is its knee: see `explore.knee`."""
-    return front.iloc[explore.knee(front[[*QUANTITIES]].to_numpy())]
 
 
 def explore_command(
@@ -296,7 +294,7 @@ def front_for_programs(found: Exploration, asked: Constraints, basis: str) -> di
         "source": f"predicted: {basis}",
         "interval_coverage": COVERAGE,
         "units": UNITS | {"dsp": "blocks", "bram": "blocks"},
-        "knee": str(knee(found.front)["id"]),
+        "knee": str(found.front["id"].iloc[explore.knee(found.front[[*QUANTITIES]])]),
         "front": found.front.to_dict("records"),
     }  # fmt: skip
 
@@ -305,7 +303,7 @@ def front_text(found: Exploration, asked: Constraints, every: bool, basis: str) 
     """Return a front as the verb `explore` prints it, thinned to `SHOWN` designs if not `every`.
     `basis`: see `rests_on`."""
     front = found.front
-    pick, place = np.arange(len(front)), explore.knee(front[[*QUANTITIES]].to_numpy())
+    pick, place = np.arange(len(front)), explore.knee(front[[*QUANTITIES]])
     if not every and len(front) > SHOWN:
         pick = np.linspace(0, len(front) - 1, SHOWN).round().astype(int)
         pick[np.abs(pick - place).argmin()] = place

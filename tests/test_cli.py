@@ -23,6 +23,7 @@ from codesign_kernel import __version__, campaign, cli, measure, published, stud
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays
+from codesign_kernel.options import searched
 from codesign_kernel.study import Study, open_study
 
 ROOT = Path(__file__).parent.parent
@@ -401,6 +402,12 @@ def test_json_is_all_there_is_on_stdout(codesign: Command, made: Study) -> None:
     assert said(result) == []
     stored = made.front()
     assert [*stored["id"]] == [row["id"] for row in found["front"]]
+
+
+def test_a_device_that_is_named_twice_is_searched_once(made: Study) -> None:
+    names = [tiny.DEVICES[1], tiny.DEVICES[0], tiny.DEVICES[1]]
+    found = searched(made.root, names, (None,) * 6, 0.9, 3, 0)
+    assert found[1] == [tiny.DEVICES[1], tiny.DEVICES[0]]
 
 
 def test_the_front_is_printed_with_intervals_units_and_knee(codesign: Command, made: Study) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny
 
-from codesign_kernel import cli, measure, synthesize, verbs
+from codesign_kernel import cli, fits, measure, synthesize, verbs
 from codesign_kernel.ecp5 import Resources
 from codesign_kernel.study import open_study
 
@@ -119,6 +120,19 @@ def test_what_was_not_measured_says_why(tmp_path_factory: pytest.TempPathFactory
         "Its latency and power are modelled: engines are built for ecp5-25f, ecp5-45f, ecp5-85f "
         "only."
     )
+
+
+def test_the_table_of_fit_has_no_empty_column_and_fits_a_terminal() -> None:
+    shipped = open_study(Path(__file__).parents[1] / "data" / "studies" / "digits")
+    report = shipped.fit_report()
+    text = verbs.fit_text(shipped, report)
+    assert "MAPE, new engine" in text.splitlines()[0]
+    assert "'new engine': of rows" in text
+    narrow = verbs.fit_text(shipped, report.assign(**dict.fromkeys(fits.ANEW, np.nan)))
+    assert "new engine" not in narrow
+    table = narrow.splitlines()[: 1 + len(report)]
+    assert max(map(len, table)) <= 120
+    assert "accuracies alone" in table[2]
 
 
 def test_profile_says_what_it_cannot_simulate_and_what_is_learnt_from(
