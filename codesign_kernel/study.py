@@ -118,7 +118,7 @@ class Study:
         has no such figure. Raises InputError if there is none or it is damaged."""
         path = self._file("fit.json", "fit")
         of, predictors = read_json(path).get("predictors"), path.with_name("predictors.safetensors")
-        if of not in (None, digest(predictors)):  # older ones do not say; killed between the two
+        if of and of != digest(predictors):  # older ones do not say; killed between the two
             raise InputError(f"{path} is of other predictors: run `codesign fit` on this study.")
         return read_json_table(
             path, "quantities", ("quantity", "device", "source", "model", "method"), ("rows",)

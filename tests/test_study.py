@@ -279,6 +279,11 @@ def test_predictors_and_their_report_are_of_one_fit(
         own.sources()
     own.save_predictors(predictors, report)
     assert own.sources() == before
+    older = read_json(own.root / "fit.json")
+    del older["predictors"]
+    write_json(own.root / "fit.json", older)
+    (own.root / "predictors.safetensors").unlink()
+    assert own.sources() == before  # as the page reads it, which needs no predictors
 
 
 def test_of_two_explorations_at_once_one_is_kept_whole(
