@@ -7,7 +7,8 @@ of 3 x 3 convolutions (He et al., CVPR 2016), parallel branches joined (Szegedy 
 with batch normalisation, Ioffe and Szegedy, ICML 2015), inverted residuals (Sandler et al., CVPR
 2018). As in the space `fashion` the stem halves the image and two later stages halve the map.
 The architectures found lie along the study's front on one device; the former are of the front of a
-study that went by accuracy with shared weights. All are trained by the recipe of
+study that went by accuracy with shared weights, the wider of that of one of the space
+`fashion-wide`. All are trained by the recipe of
 `specialise.train_alone` for `--epochs`; with seed 0 also for twice as many, which shows whether
 more would help. Each finished row is kept: a run that was killed goes on where it stopped.
 """
@@ -34,7 +35,7 @@ from codesign_kernel.space import Architecture, SearchSpace, load_space
 from codesign_kernel.supernet import Block, Plain, Subnet
 from codesign_kernel.workload import Layers
 
-SPACE = "fashion"
+SPACE, WIDER = "fashion", "fashion-wide"
 # Filters of the first stage, and blocks a stage: MACs from below to above those of the front.
 SIZES = {
     "resnet": {"small": (8, 1), "medium": (16, 1), "large": (16, 3)},
@@ -168,11 +169,12 @@ def layers_of(network: Plain) -> Layers:
     return Layers(labels, *bounds, repeat=groups)
 
 
-def network_of(space: SearchSpace, network: str, size: str) -> Plain:
-    """Return one of SIZES, or the subnet of an architecture in its text form."""
+def network_of(network: str, size: str) -> Plain:
+    """Return one of SIZES, or the subnet of an architecture in its text form, whose size is the
+    name of its space."""
     if network in SIZES:
-        return handmade(space, network, size)
-    return Subnet(space, Architecture.parse(network))
+        return handmade(load_space(SPACE), network, size)
+    return Subnet(load_space(size), Architecture.parse(network))
 
 
 def along_front(folder: Path, device: str, count: int = 6) -> list[str]:
@@ -195,10 +197,12 @@ def start(folder: Path | None) -> None:
     data = datasets.load("fashion-mnist", folder=folder)
 
 
-def kind_of(network: str, found: Sequence[str], former: Sequence[str]) -> str:
+def kind_of(network: str, size: str, found: Sequence[str], former: Sequence[str]) -> str:
     """Return the `kind` of a network in the table."""
     if network in SIZES:
         return "hand-designed"
+    if size == WIDER:
+        return "found in a wider space"
     if network in found:
         return "found by both" if network in former else "found"
     return "found by shared weights"
@@ -206,10 +210,9 @@ def kind_of(network: str, found: Sequence[str], former: Sequence[str]) -> str:
 
 def measured(network: str, size: str, seed: int, epochs: int, place: str, steps: int) -> dict:
     """Train one network and return its row of the table; `steps` of 0 are those of all epochs."""
-    space = load_space(SPACE)
     with graphs.LOCK:
         torch.manual_seed(seed)
-        plain = network_of(space, network, size)
+        plain = network_of(network, size)
     layers = layers_of(plain)
     steps = steps or epochs * len(data.train) // train.PRESETS["standard"].batch
     preset = replace(train.PRESETS["standard"], steps=steps)
@@ -226,10 +229,11 @@ def measured(network: str, size: str, seed: int, epochs: int, place: str, steps:
     }  # fmt: skip
 
 
-def tasks(found: Sequence[str], seeds: int, epochs: int) -> pd.DataFrame:
+def tasks(found: Sequence[str], wider: Sequence[str], seeds: int, epochs: int) -> pd.DataFrame:
     """Return what is to be trained, a row each, the longest first, but the doubled last."""
     networks = [(network, size) for network, sizes in SIZES.items() for size in sizes]
-    networks += [(architecture, "-") for architecture in found]
+    networks += [(architecture, SPACE) for architecture in found]
+    networks += [(architecture, WIDER) for architecture in wider]
     rows = [(*each, seed, epochs) for seed in range(seeds) for each in networks]
     rows += [(*each, 0, 2 * epochs) for each in networks]
     order = {"inception": 0, "mobilenet": 1, "resnet": 2}
@@ -245,6 +249,7 @@ def main() -> None:
     parser.add_argument("--device", default="ecp5-85f", help="of that front")
     parser.add_argument("--found", help="architectures in its place, joined by commas")
     parser.add_argument("--former", default="", help="likewise, found by shared weights")
+    parser.add_argument("--wider", default="", help=f"likewise, found in {WIDER}")
     parser.add_argument("--folder", type=Path, help="of Fashion-MNIST")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
@@ -253,8 +258,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
     found = asked.found.split(",") if asked.found else along_front(asked.study, asked.device)
-    former = [name for name in asked.former.split(",") if name]
-    wanted = tasks(list(dict.fromkeys([*found, *former])), asked.seeds, asked.epochs)
+    former, wider = (
+        [name for name in names.split(",") if name] for names in (asked.former, asked.wider)
+    )
+    wanted = tasks(list(dict.fromkeys([*found, *former])), wider, asked.seeds, asked.epochs)
     table = pd.read_csv(asked.csv) if asked.csv.exists() else pd.DataFrame(columns=KEY)
     there = set(table[KEY].itertuples(index=False, name=None))
     missing = [row for row in wanted.itertuples(index=False, name=None) if row not in there]
@@ -274,7 +281,8 @@ def main() -> None:
         table = pd.DataFrame(rows)
         at = table[KEY].apply(lambda row: order.get(tuple(row), len(order)), axis=1)
         table = table.iloc[np.argsort(at, kind="stable")]
-        table["kind"] = [kind_of(network, found, former) for network in table["network"]]
+        pairs = zip(table["network"], table["size"], strict=True)
+        table["kind"] = [kind_of(*pair, found, former) for pair in pairs]
         write_text(asked.csv, table.to_csv(index=False))
         return table
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from handmade import SPACE, layers_of, network_of
+from handmade import SIZES, layers_of, network_of
 from tqdm import tqdm
 
 from codesign_kernel import cost, routed
@@ -29,7 +29,6 @@ from codesign_kernel.cycles import Cycles, Port, cycles
 from codesign_kernel.files import write_text
 from codesign_kernel.rtl.shape import Shape
 from codesign_kernel.simulate import CAUSES, count_cycles, memory_of
-from codesign_kernel.space import load_space
 from codesign_kernel.workload import Layers
 
 ENGINES = (
@@ -65,13 +64,13 @@ def main() -> None:
 
 def measured(network: str, size: str, engine: str, device_name: str) -> list[dict[str, object]]:
     """Return the figures of a network on an engine, a row for each way to run it."""
-    layers = layers_of(network_of(load_space(SPACE), network, size))
+    layers = layers_of(network_of(network, size))
     own = (layers.filters == layers.channels) & (layers.stride == 1)
     layers = replace(layers, residual=layers.residual * own)  # all that the engine can add
     grouped = np.asarray(layers.repeat) > 1
     none = np.zeros_like(grouped)
     found: list[tuple[str, Layers, pd.DataFrame, np.ndarray]] = []
-    if size == "-":
+    if network not in SIZES:
         rows = Layers(layers.names, *(getattr(layers, name)[None] for name in BOUNDS))
         found.append(("one program", layers, program(rows, engine, device_name), none))
     blocks = blocked(layers, BLOCK)

@@ -50,11 +50,13 @@ KINDS = {  # of networks trained on Fashion-MNIST
     "mobilenet": ("MobileNet-like", CAUSES["output"]),
     "found": ("found", CAUSES["compute"]),
     "former": ("found by shared weights", CAUSES["input"]),
+    "wider": ("found in a wider space", "#D55E00"),
 }
 BY = {  # of the column `kind` of handmade.csv, and what of KINDS such a network is
     "found": ["found"],
     "found by shared weights": ["former"],
     "found by both": ["found", "former"],
+    "found in a wider space": ["wider"],
 }
 LAYERWISE = "layer by layer"  # how networks are run that are no chain of convolutions
 
@@ -200,7 +202,8 @@ def ratios(compared: pd.DataFrame, longer: float = AS_FAST, kind: str = "found")
     """
     found = compared[compared["kind"] == kind]
     rows = []
-    for hand in compared[~compared["kind"].isin(("found", "former"))].to_dict("records"):
+    by_hand = ~compared["kind"].isin([each for kinds in BY.values() for each in kinds])
+    for hand in compared[by_hand].to_dict("records"):
         as_fast = found["latency_ms"] <= (1 + longer) * hand["latency_ms"]
         quick = found[as_fast].nlargest(1, "validation")
         good = found[found["validation"] >= hand["validation"]].nsmallest(1, "latency_ms")

@@ -1,5 +1,6 @@
 """One subnet trained by itself: specialised from the supernet's weights, or alone from scratch."""
 
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from tqdm.auto import tqdm, trange
 from . import graphs
 from .batches import batch, indices
 from .datasets import Dataset
-from .errors import InputError
+from .errors import InputError, integer
 from .files import digest, read_arrays, write_arrays
 from .space import Architecture, SearchSpace
 from .supernet import Network, Subnet, Supernet, extract, recalibrate
@@ -26,6 +27,7 @@ from .train import (
     check_data,
     check_finite,
     chunks,
+    fill,
     optimiser_of,
     rate_at,
     subnet,
@@ -33,17 +35,20 @@ from .train import (
 
 TEMPERATURE = 2.0  # softens the teacher's answers (Hinton, Vinyals and Dean, 2015, section 2)
 HARD = 0.1  # weight of the labels beside the teacher's answers
+SAVE_EVERY_S = 20.0
 
 
 def fit_subnet(
     network: Network, dataset: Dataset, preset: Preset, steps: int, peak: float, seed: int,
-    progress: str = "train subnet", answers: Tensor | None = None,
+    progress: str = "train subnet", answers: Tensor | None = None, kept: Path | None = None,
 ) -> Network:  # fmt: skip
     """Train one plain network for `steps` steps on the labels, and on a teacher's `answers` if
     given, logits (training images, classes); recalibrate its BN. It is trained where it is, on
-    whatever processor; on CUDA by `graphs.fit`, of which several threads may call this.
+    whatever processor; on CUDA by `graphs.fit`, of which several threads may call this. On another,
+    how far it has come is stored in the file `kept`, if given, from where another call goes on.
 
-    Raises InputError if the data set does not fit the network's space, or training diverges.
+    Raises InputError if the data set does not fit the network's space, training diverges, or the
+    file is damaged.
     """
     torch.set_num_threads(1)
     check_data(network.space, dataset)
@@ -60,9 +65,11 @@ def fit_subnet(
         graphs.fit(graphs.Step(network, optimiser, loss_there, batches, rates), progress)
         return recalibrate(network, calibration_images(dataset))
     optimiser = optimiser_of(network, preset)
+    start = _restore(kept, network, optimiser, steps) if kept and kept.exists() else 0
+    saved = time.monotonic()
     # Of many in a row, below the bar that counts them, a short one is not shown and none stays.
-    for step in trange(steps, desc=progress, unit="step", leave=None, delay=1,
-                       disable=ranks()[0] > 0):  # fmt: skip
+    for step in trange(start, steps, initial=start, total=steps, desc=progress, unit="step",
+                       leave=None, delay=1, disable=ranks()[0] > 0):  # fmt: skip
         images, labels = (part.to(place) for part in
                           batch(dataset, preset.batch, seed, step, preset.augment))  # fmt: skip
         for group in optimiser.param_groups:
@@ -75,7 +82,32 @@ def fit_subnet(
         torch.autograd.backward(loss)
         optimiser.step()
         check_finite(network, loss, step)
+        if kept and (step + 1 == steps or time.monotonic() - saved > SAVE_EVERY_S):
+            saved = time.monotonic()
+            _save(kept, network, optimiser, step + 1)
     return recalibrate(network, calibration_images(dataset))
+
+
+def _save(path: Path, network: Network, optimiser: torch.optim.Optimizer, step: int) -> None:
+    """Store weights and momenta after so many steps; BN's statistics are measured at the end."""
+    arrays = {}
+    for name, parameter in network.named_parameters():
+        arrays[name] = parameter.detach().numpy()
+        arrays[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"].numpy()
+    write_arrays(path, arrays, {"step": step})
+
+
+@torch.no_grad()
+def _restore(path: Path, network: Network, optimiser: torch.optim.Optimizer, steps: int) -> int:
+    """Read what `_save` stored, and return after how many steps."""
+    arrays, about = read_arrays(path)
+    parameters = dict(network.named_parameters())
+    momenta = {name: torch.empty_like(value) for name, value in parameters.items()}
+    fill(path, arrays, dict(parameters))
+    fill(path, arrays, momenta, "momentum/")
+    for name, parameter in parameters.items():
+        optimiser.state[parameter]["momentum_buffer"] = momenta[name]
+    return integer(f"step of {path}", about.get("step"), 1, steps)
 
 
 def _loss(logits: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
@@ -118,10 +150,11 @@ def kept_answers(study_folder: Path, supernet: Supernet, dataset: Dataset) -> Te
 
 def specialise(
     supernet: Supernet, architecture: Architecture, dataset: Dataset, preset: Preset, seed: int,
-    answers: Tensor | None = None,
+    answers: Tensor | None = None, steps: int | None = None, kept: Path | None = None,
 ) -> Subnet:  # fmt: skip
-    """Fine-tune one subnet, from the supernet's weights, on a fourteenth of the images that
-    the preset trains on. `answers` are those of `answers_of`, which is called if they are absent.
+    """Fine-tune one subnet, from the supernet's weights, for `steps` steps, or if not given for a
+    seventh of the preset's. `answers` are those of `answers_of`, which is called if they are
+    absent; `kept` is that of `fit_subnet`.
 
     Many small steps move further than few large ones: the batch is half the preset's. Raises
     InputError as `fit_subnet` does, and if the space does not hold the architecture.
@@ -131,8 +164,8 @@ def specialise(
     if answers is None:
         answers = answers_of(supernet, dataset)
     half = replace(preset, batch=max(1, preset.batch // 2))
-    return fit_subnet(start, dataset, half, preset.steps // 7, preset.rate * 2 / 3, seed,
-                      "specialise", answers)  # fmt: skip
+    return fit_subnet(start, dataset, half, steps or preset.steps // 7, preset.rate * 2 / 3, seed,
+                      "specialise", answers, kept)  # fmt: skip
 
 
 def train_alone(

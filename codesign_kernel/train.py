@@ -215,11 +215,11 @@ def _restore(
                 f"{path} was trained with another {key}; choose another study folder or remove "
                 "that file."
             )
-    _fill(path, arrays, net.state_dict())
+    fill(path, arrays, net.state_dict())
     if 0 < step < run["steps"]:
         parameters = dict(net.named_parameters())
         momenta = {name: torch.empty_like(value) for name, value in parameters.items()}
-        _fill(path, arrays, momenta, "momentum/")
+        fill(path, arrays, momenta, "momentum/")
         for name, parameter in parameters.items():
             optimiser.state[parameter]["momentum_buffer"] = momenta[name]
     seconds = number(f"seconds of {path}", about.get("seconds"), 0)
@@ -233,7 +233,7 @@ def _progress(path: Path, about: dict[str, Any]) -> int:
     return integer(f"step of {path}", about.get("step"), 0, steps)
 
 
-def _fill(path: Path, arrays: dict[str, np.ndarray], tensors: dict[str, Tensor],
+def fill(path: Path, arrays: dict[str, np.ndarray], tensors: dict[str, Tensor],
           start: str = "") -> None:  # fmt: skip
     """Copy into each of `tensors` the array of that name behind `start`. Raises InputError."""
     for name, tensor in tensors.items():
@@ -263,7 +263,7 @@ def load_supernet(path: Path, dataset: Dataset | None = None) -> Supernet:
         )
     space = space_of(about.get("space"), f"space of {path}")
     net = Supernet(space, [0.0] * space.input[2], [1.0] * space.input[2])
-    _fill(path, arrays, net.state_dict())
+    fill(path, arrays, net.state_dict())
     return net.eval()
 
 

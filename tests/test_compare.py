@@ -110,6 +110,8 @@ def test_ratios_by_hand(compared: pd.DataFrame) -> None:
 
 def test_what_was_found_before_is_compared_apart(compared: pd.DataFrame) -> None:
     former = compared.assign(kind=["resnet", "inception", "former", "former", "found"])
+    wider = compared.assign(kind=["resnet", "inception", "wider", "wider", "found"])
+    assert compare.ratios(wider, kind="wider").equals(compare.ratios(former, kind="former"))
     resnet, inception = compare.ratios(former, kind="former").to_dict("records")
     assert (resnet["points"], inception["points"]) == (1.0, -1.0)
     resnet, inception = compare.ratios(former).to_dict("records")
@@ -185,28 +187,32 @@ def test_designs_take_the_faster_way_of_the_engine_asked_for() -> None:
     trained = pd.DataFrame(
         [("mobilenet", "small", seed, epochs, value) for seed, epochs, value in
          [(0, 20, 90.0), (1, 20, 91.0), (0, 40, 99.0)]]
-        + [("w8k3", "-", 0, 20, 88.0), ("w8k5", "-", 0, 20, 88.5)],
+        + [("w8k3", "fashion", 0, 20, 88.0), ("w8k5", "fashion", 0, 20, 88.5),
+           ("w8k3", "fashion-wide", 0, 20, 89.0)],
         columns=["network", "size", "seed", "epochs", "test"],
     )  # fmt: skip
     trained["validation"] = trained["test"] + 1
     by = {"w8k3": "found by both", "w8k5": "found"}
     trained["kind"] = trained["network"].map(by).fillna("hand-designed")
+    trained.loc[trained["size"] == "fashion-wide", "kind"] = "found in a wider space"
     ways = [
         ("mobilenet", "small", "layer by layer", 9.0, "a"),
         ("mobilenet", "small", "layer by layer, depthwise in blocks", 2.0, "a"),
         ("mobilenet", "small", "layer by layer", 1.0, "b"),
-        ("w8k3", "-", "one program", 0.1, "a"),
-        ("w8k3", "-", "layer by layer", 0.2, "a"),
-        ("w8k5", "-", "layer by layer", 0.3, "a"),
+        ("w8k3", "fashion", "one program", 0.1, "a"),
+        ("w8k3", "fashion", "layer by layer", 0.2, "a"),
+        ("w8k5", "fashion", "layer by layer", 0.3, "a"),
+        ("w8k3", "fashion-wide", "layer by layer", 0.4, "a"),
     ]
     names = ["network", "size", "way", "latency_ms", "accelerator"]
     hardware = pd.DataFrame(ways, columns=names).assign(device="d")
     found = compare.designs(trained, hardware, "a", "d").set_index("kind")
     assert [*found["latency_ms"].items()] == [
-        ("former", 0.2), ("found", 0.2), ("found", 0.3), ("mobilenet", 2.0)
+        ("former", 0.2), ("found", 0.2), ("found", 0.3), ("mobilenet", 2.0), ("wider", 0.4)
     ]  # fmt: skip
     accuracies = found.loc["mobilenet", ["accuracy", "lowest", "highest", "validation"]]
     assert accuracies.tolist() == [90.5, 90.0, 91.0, 91.5]
+    assert found.loc["wider", "accuracy"] == 89.0  # of its own space, whatever it is called
     with pytest.raises(InputError, match=r"a on e, but the table has only: a on d, b on d\.$"):
         compare.designs(trained, hardware, "a", "e")
     twice = compare.convergence(trained)

@@ -82,6 +82,7 @@ def listing(space: SearchSpace) -> set[Architecture]:
     [
         ("digits", (8, 8, 1), 108**2, 60_064, 3_281_728, 104_578),
         ("fashion", (28, 28, 1), 72 * 348 * 464, 183_120, 8_963_392, 271_306),
+        ("fashion-wide", (28, 28, 1), 108 * 180 * 130, 310_128, 19_256_448, 474_434),
         ("cifar", (32, 32, 3), 20 * 108 * 348 * 12, 2_507_392, 56_411_392, 658_762),
         ("imagenet", (224, 224, 3), 243 * 348 * 168 * 12, 420_384_768, 15_302_918_144, 67_610_728),
     ],
@@ -104,8 +105,8 @@ def test_imagenet_is_of_the_size_of_resnets() -> None:
 
 
 def test_presets_are_named() -> None:
-    assert presets() == ("cifar", "digits", "fashion", "imagenet")
-    with pytest.raises(InputError, match="cifar, digits, fashion, imagenet, a path that ends in"):
+    assert presets() == ("cifar", "digits", "fashion", "fashion-wide", "imagenet")
+    with pytest.raises(InputError, match=", fashion-wide, imagenet, a path that ends in"):
         load_space("mnist")
 
 
