@@ -28,6 +28,7 @@ from .options import (
     FolderOption,
     JsonOption,
     SeedOption,
+    StepsOption,
     StudyOption,
     WeightsOption,
     mistyped,
@@ -184,6 +185,7 @@ def verify(
 def specialise(
     design: Annotated[str, typer.Argument(help="Id, text form, or an architecture alone.")],
     study: StudyOption = HERE,
+    steps: StepsOption = None,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
@@ -192,7 +194,7 @@ def specialise(
 
     opened = open_study(study)
     chosen, data = verbs.network_of(opened, design), _data(opened, data_folder, download)
-    for name, value in export.specialised(opened, chosen, data)[1].items():
+    for name, value in export.specialised(opened, chosen, data, steps)[1].items():
         print(f"{name:<40}{value:6.2f} % measured")
     print(f"On {len(data.validation):,} validation images; only `codesign export` looks at others.")
 
@@ -207,6 +209,7 @@ def export_command(
     design: DesignArgument,
     study: StudyOption = HERE,
     out: Annotated[Path | None, typer.Option(help="Folder; exports/ID if not given.")] = None,
+    steps: StepsOption = None,
     data_folder: FolderOption = None,
     download: DownloadOption = False,
 ) -> None:
@@ -215,7 +218,7 @@ def export_command(
 
     opened = open_study(study)
     chosen, data = opened.find(design), _data(opened, data_folder, download)
-    folder = export.export(opened, chosen, data, out or Path("exports") / chosen.id)
+    folder = export.export(opened, chosen, data, out or Path("exports") / chosen.id, steps)
     written = [name for name in export.FILES if (folder / name).exists()]
     print(f"Wrote {folder}: {', '.join(written)}.")
 
@@ -252,7 +255,7 @@ def run(
     verify([best], study, closed_form or not known, data_folder, download)
     if not (known or closed_form):
         print(verbs.why_modelled(open_study(study), best))
-    export_command(best, study, None, data_folder, download)
+    export_command(best, study, data_folder=data_folder, download=download)
     print(f"Chosen design: {open_study(study).find(best)}")
     print(f"See it on the page: {open_study(study).command('page')}")
 

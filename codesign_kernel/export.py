@@ -17,7 +17,7 @@ from .accelerator import Device
 from .batches import to_tensor
 from .datasets import Dataset
 from .design import Design
-from .errors import InputError
+from .errors import InputError, integer
 from .files import (
     check_out,
     digest,
@@ -44,6 +44,7 @@ from .train import accuracy, calibration_images, subnet
 from .workload import layers_of
 
 OPSET = 17
+MOST_STEPS = 10**6
 # What the engine runs, and an image and its answer in bytes, to see whether a board does so, too.
 PROGRAM, GOLDEN_IN, GOLDEN_OUT, GUIDE = (
     "program.bin", "golden_input.bin", "golden_output.bin", "README.txt"
@@ -60,27 +61,38 @@ FILES = (ABOUT, "layers.csv", "model.onnx", *RUN, "report.html", "weights.safete
 
 
 def specialised(
-    study: Study, architecture: Architecture, dataset: Dataset
+    study: Study, architecture: Architecture, dataset: Dataset, steps: int | None = None
 ) -> tuple[Subnet, dict[str, float]]:
     """Return the specialised subnet, and accuracies in % on validation images, by what is measured.
+    It is fine-tuned as those that a study measures, or for `steps` steps.
 
-    Raises InputError if the study's supernet is absent, unfinished, damaged or of another space.
+    Raises InputError if the study's supernet is absent, unfinished, damaged or of another space, or
+    the steps are none.
     """
+    if steps is not None:
+        integer("--steps", steps, 1, MOST_STEPS)
     meter = Specialised(study, dataset=dataset)
-    network = meter.network(architecture)
+    network = meter.network(architecture, steps)
     before = subnet(meter.supernet, architecture, meter.calibration)
     return network, {
         "validation, supernet weights": accuracy(before, dataset.validation),
-        "validation, specialised": accuracy(network, dataset.validation),
+        f"validation, {_how(steps)}": accuracy(network, dataset.validation),
     }
 
 
-def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path:
-    """Write the design's folder and return its path; an export that is there is replaced, once the
-    network is specialised. Killed after that, design.json says `unfinished`.
+def _how(steps: int | None) -> str:
+    return "specialised" if steps is None else f"specialised for {steps} steps"
 
-    Raises InputError if the study lacks a supernet or predictors, or the folder cannot be written
-    or holds what is no export.
+
+def export(
+    study: Study, design: Design, dataset: Dataset, folder: Path, steps: int | None = None
+) -> Path:
+    """Write the design's folder and return its path; an export that is there is replaced, once the
+    network is specialised: as those that a study measures, or for `steps` steps. Killed after that,
+    design.json says `unfinished`.
+
+    Raises InputError if the study lacks a supernet or predictors, the folder cannot be written or
+    holds what is no export, or the steps are none.
     """
     predicted = study.predict([design]).iloc[0]
     layers = study.layers(design)
@@ -92,8 +104,8 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         loops = layers_of(study.space, study.space.encode(design.architecture)[None])
         compile_network(of_layers(loops), shape)
     check_out("--out", folder / ABOUT)  # before the training, not after
-    network, measured = specialised(study, design.architecture, dataset)
-    measured["test, specialised"] = accuracy(network, dataset.test)
+    network, measured = specialised(study, design.architecture, dataset, steps)
+    measured[f"test, {_how(steps)}"] = accuracy(network, dataset.test)
     # From here on the folder may hold parts of two designs, and says so if this is killed.
     begun = {"design": str(design), "study": _origin(study), "unfinished": True}
     write_json(folder / ABOUT, begun)
@@ -103,7 +115,7 @@ def export(study: Study, design: Design, dataset: Dataset, folder: Path) -> Path
         (folder / name).unlink(missing_ok=True)
     if shape is not None:
         quantised = quantize.quantize(network, calibration_images(dataset))
-        measured["test, specialised, int8"] = quantize.accuracy(quantised, dataset.test)
+        measured[f"test, {_how(steps)}, int8"] = quantize.accuracy(quantised, dataset.test)
         program = compile_network(quantised.network, shape)
         about = _memory_map(program, quantised, device)
         x = quantised.input(to_tensor(dataset.validation.batch(np.arange(1))))

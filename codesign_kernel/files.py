@@ -212,6 +212,11 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
+def fingerprint(content: str) -> str:
+    """Return what a file of the cache is called by, of what it holds."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
 def digest(path: Path) -> str:
     """Return 12 hexadecimal digits that follow from the content of the file. Raises InputError."""
     try:

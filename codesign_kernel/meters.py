@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from . import cost, files, predict, routed
+from . import cost, files, predict, routed, tools
 from .accelerator import Accelerators, Device
 from .design import Design
 from .errors import InputError
@@ -157,13 +157,19 @@ class Specialised(Accuracy):
 
         return kept_answers(self.study.root, self.supernet, self.dataset)
 
-    def network(self, architecture: Architecture) -> "Subnet":
-        """Return the network whose accuracy is measured: seconds to minutes."""
+    def network(self, architecture: Architecture, steps: int | None = None) -> "Subnet":
+        """Return the network whose accuracy is measured: seconds to minutes. Or one that was
+        fine-tuned for `steps` steps: kept in the user's cache as it comes, to go on from there."""
         from .specialise import specialise
         from .train import PRESETS
 
-        preset, seed = PRESETS[self.study.preset], self.study.seed
-        return specialise(self.supernet, architecture, self.dataset, preset, seed, self.answers)
+        preset, seed, kept = PRESETS[self.study.preset], self.study.seed, None
+        if steps is not None:
+            about = f"{self.of(self.study.supernet_path)} {architecture} {seed} {steps}"
+            kept = tools.cache() / f"specialised-{files.fingerprint(about)}.safetensors"
+        return specialise(
+            self.supernet, architecture, self.dataset, preset, seed, self.answers, steps, kept
+        )
 
 
 WEIGHTS: dict[str, type[Accuracy]] = {"specialised": Specialised, "supernet": Accuracy}

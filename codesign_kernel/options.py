@@ -52,6 +52,14 @@ WeightsOption = Annotated[
         "with shared weights, in a tenth of the time. As the study's others, or else specialised."
     ),
 ]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps of fine-tuning, each of half the preset's batch: as in `profile` if not given, "
+        "a seventh of the preset's. As many as those bring more, in half the time of training "
+        "alone; stopped, it goes on from where it was."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print for programs.")]
 # Of a search: where, within what, and how long.
 DevicesOption = Annotated[list[str] | None, typer.Option(help="All of the study's if none.")]

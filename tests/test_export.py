@@ -153,6 +153,28 @@ def test_weights_model_and_accuracies_are_of_one_network(
     assert len(measured) == 3
 
 
+def test_a_subnet_may_be_specialised_for_longer(
+    fitted: Study, design: Design, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    _, before = specialised(fitted, design.architecture, digits)
+    content = json.loads(
+        (export(fitted, design, digits, tmp_path / "x", 90) / "design.json").read_text()
+    )
+    measured = content["measured_accuracy_percent"]
+    assert [*measured] == [
+        "validation, supernet weights", "validation, specialised for 90 steps",
+        "test, specialised for 90 steps",
+    ]  # fmt: skip
+    assert measured["validation, specialised for 90 steps"] > before["validation, specialised"]
+    assert "specialised for 90 steps" in (tmp_path / "x" / "report.html").read_text()
+    (kept,) = (tmp_path / "cache" / "codesign").glob("specialised-*.safetensors")
+    assert read_arrays(kept)[1] == {"step": 90}
+    network, _ = specialised(fitted, design.architecture, digits, 90)  # of that file
+    weights, _ = read_arrays(tmp_path / "x" / "weights.safetensors")
+    assert all(np.array_equal(weights[n], value) for n, value in network.state_dict().items())
+
+
 def test_test_images_are_for_the_export_alone(
     fitted: Study, design: Design, digits: Dataset
 ) -> None:

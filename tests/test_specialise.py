@@ -11,7 +11,7 @@ from torch import nn
 from codesign_kernel.batches import indices, to_tensor
 from codesign_kernel.datasets import ArraySplit, Dataset, load
 from codesign_kernel.errors import InputError
-from codesign_kernel.files import digest, write_arrays
+from codesign_kernel.files import digest, read_arrays, write_arrays
 from codesign_kernel.space import Architecture, load_space
 from codesign_kernel.specialise import (
     answers_of,
@@ -106,6 +106,40 @@ def test_specialising_costs_a_tenth_of_training_alone(digits: Dataset, supernet:
     reads.clear()
     train_alone(SPACE, SMALL, data, preset, 0)
     assert sorted(reads) == [20] * 44 + [1024]
+
+
+class Stopping(Counting):
+    """A split that is interrupted at the read with this number."""
+
+    def batch(self, indices: np.ndarray) -> np.ndarray:
+        if len(self.reads) == 12:
+            raise KeyboardInterrupt
+        return super().batch(indices)
+
+
+def test_specialising_for_longer_goes_on_where_it_was_stopped(
+    digits: Dataset, supernet: Supernet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preset, kept = Preset(steps=44, batch=20), tmp_path / "kept.safetensors"
+    data, reads = counted(digits)
+    answers = answers_of(supernet, digits)
+    whole = specialise(supernet, SMALL, data, preset, 0, answers, 30)
+    assert sorted(reads) == [10] * 30 + [1024]
+    stopped = replace(data, train=Stopping(data.train.images, data.train.labels, []))
+    monkeypatch.setattr("codesign_kernel.specialise.SAVE_EVERY_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        specialise(supernet, SMALL, stopped, preset, 0, answers, 30, kept)
+    for left in (18, 0):  # the last time all was done
+        reads.clear()
+        again = specialise(supernet, SMALL, data, preset, 0, answers, 30, kept)
+        assert sorted(reads) == [10] * left + [1024]
+        assert equal(again, whole)
+    write_arrays(kept, *read_arrays(kept)[:1], {"step": 31})
+    with pytest.raises(InputError, match=r"step of .* is 31, but must be from 1 to 30"):
+        specialise(supernet, SMALL, data, preset, 0, answers, 30, kept)
+    write_arrays(kept, {}, {"step": 30})
+    with pytest.raises(InputError, match=r"kept.safetensors is damaged: it lacks"):
+        specialise(supernet, SMALL, data, preset, 0, answers, 30, kept)
 
 
 def test_teacher_answers_each_training_image_in_order(digits: Dataset, supernet: Supernet) -> None:
