@@ -2,7 +2,8 @@
 
 The engine multiplies, in one cycle, PF filters by PC channels by PV output pixels (filter, channel
 and vector parallelism of Fan et al., ASP-DAC 2022, section 2). Weights and feature maps pass
-through two on-chip buffers, each of two halves: one is computed on while the other is filled.
+through two on-chip buffers, filled while they are computed on: that of weights is a ring, that of
+features has two halves.
 """
 
 import re
@@ -34,7 +35,8 @@ PARTS = 5  # of what an engine takes in LUTs or flip-flops
 
 @dataclass(frozen=True, order=True)
 class Accelerator:
-    """One engine: parallelism `pf`, `pc`, `pv`, weight and feature buffer in KiB (both halves).
+    """One engine: parallelism `pf`, `pc`, `pv`, weight and feature buffer in KiB, the latter of
+    both halves.
 
     The text form is `8x8x1w16f32`: PF x PC x PV, weight buffer, feature buffer.
     """

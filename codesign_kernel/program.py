@@ -13,6 +13,7 @@ from .errors import InputError
 from .integer import IntegerLayer, IntegerNetwork
 from .rtl.shape import (
     ADDRESS_BITS,
+    BEATS,
     BURST,
     MULTIPLIER_BITS,
     PARAM_BYTES,
@@ -138,6 +139,7 @@ def _tiles(name: str, layer: IntegerLayer, height: int, width: int, shape: Shape
         ("pixels on a side of its map", max(height, width), SIDE),
         ("taps on a side", max(down, across), TAPS),
         ("words of weights in a filter group", words, WORDS),
+        ("beats of weights in a filter group", shape.group_beats(words), BEATS),
         ("channels", channels, shape.most_channels),
         ("filters", filters, shape.most_filters),
         ("pixels in the least rows of a tile", (shape.pv * stride + beside) * width, PIXELS),

@@ -1,6 +1,6 @@
 """What whoever joins the engine to a memory has to know, in words: its ports, and their rules."""
 
-from .rtl.shape import ADDRESS_BITS, BURST, TASK_BITS, Shape
+from .rtl.shape import ADDRESS_BITS, BURST, READS, TASK_BITS, Shape
 
 READ_LATENCY = 3  # cycles from a command to its first beat, at least: sooner, the engine hangs
 
@@ -18,7 +18,7 @@ Ports of the module `engine`. All are synchronous to the rising edge of clk.
   write         out  1: it writes, 0: it reads
   address       out  {ADDRESS_BITS} bits: its first beat; a beat is {size} bytes, the byte 0 of \
 memory in bits 0 to 7
-  length        out  5 bits: its beats, 1 to {BURST}, at rising addresses
+  length        out  {BURST.bit_length()} bits: its beats, 1 to {BURST}, at rising addresses
   read_data     in   {bits} bits
   read_valid    in   read_data is the next beat that was asked for
   write_data    out  {bits} bits
@@ -29,7 +29,8 @@ memory in bits 0 to 7
 Rules of the memory
 - A command is taken in a cycle in which valid and ready are both high.
 - Beats of reads come in the order of their commands, a cycle each in which read_valid is high, with
-  or without gaps. The engine takes each at once: it cannot make the memory wait.
+  or without gaps. The engine takes each at once: it cannot make the memory wait, and has up to
+  {READS} reads under way, that is {READS * BURST} beats.
 - The first beat of a read comes {READ_LATENCY} cycles after the cycle of its command or later. If \
 it comes
   sooner, the engine hangs.
@@ -37,6 +38,11 @@ it comes
   order of the write commands, and may be offered before their command is taken: write_ready must
   be low until then.
 - A read whose command is taken after a beat was written sees that beat.
+- A command begins at any beat, and may cross a boundary of 4 KiB: a bridge to AXI has to split it.
+- All addresses, in tasks too, count from beat 0: add a base outside the engine.
+- A reset ends a run at once: it may take a command back, and leave a write without its last beats.
+  No beat of a read from before may come after it, for the next run would take it as its own: reset
+  the memory's side as well, or hold rst until the last such beat has come.
 
 A run
 - A program is program.bin of a folder that `codesign export` writes of a design on this engine. It

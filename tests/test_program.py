@@ -92,6 +92,16 @@ def test_a_number_without_room_in_the_task_is_told() -> None:
         pack(values, 8)
 
 
+def test_beats_of_weights_that_the_loader_cannot_count_are_told() -> None:
+    made, shape = layer(32, 4000, 7), Shape(Accelerator.parse("32x16x1w8192f256"), 32)
+    with pytest.raises(InputError) as caught:
+        compile_network(IntegerNetwork([made], (4000, 7, 7)), shape)
+    assert str(caught.value) == (
+        "layer 0 has 1,568,064 beats of weights in a filter group, but the engine counts to "
+        "1,048,575."
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "port", "words"),
     [

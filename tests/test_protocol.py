@@ -21,3 +21,6 @@ def test_each_port_is_told_with_its_direction_and_width(bits: int) -> None:
     ports = re.findall(r"^  wire width (\d+) (input|output) \d+ +\\(\w+)$", top, re.MULTILINE)
     assert told == {name: (way, int(wide)) for wide, way, name in ports}
     assert f"a beat is {bits // 8} bytes" in protocol(shape)
+    # What tests/test_sequencer.py holds the arbiter to.
+    assert "up to\n  14 reads under way, that is 224 beats." in protocol(shape)
+    assert "or hold rst until the last such beat has come." in protocol(shape)

@@ -1,6 +1,9 @@
 """The engine, simulated, against the int8 reference: every map of every layer, bit for bit."""
 
+import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +110,33 @@ def test_planes_of_one_pixel_follow_each_other_at_once(
     x = rng.integers(-128, 128, net.input).astype(np.int8)
     run = simulate(program, x, memory, limit=300_000)
     np.testing.assert_array_equal(program.read_map(run.memory), net(x[None])[0])
+
+
+def test_constants_of_the_engine_are_named_once(tmp_path: Path) -> None:
+    """With other sizes of commands and of the store for parameters it computes the same."""
+    package = Path(program.__file__).parent
+    shutil.copytree(package, tmp_path / package.name)
+    constants = tmp_path / package.name / "rtl" / "shape.py"
+    text = constants.read_text(encoding="utf-8")
+    for usual, other in (("\nBURST = 16 ", "\nBURST = 32 "), ("\nSLOTS = 32 ", "\nSLOTS = 64 ")):
+        assert usual in text
+        text = text.replace(usual, other)
+    constants.write_text(text, encoding="utf-8")
+    code = (
+        "import numpy as np, test_simulate as t\n"
+        "made = t.network(7, [(90, 1, 1, False, 0, True), (12, 5, 2, False, 0, True)], (5, 9, 9))\n"
+        "program = t.compile_network(made, t.Shape(t.Accelerator.parse('2x2x1w16f16'), 32))\n"
+        "x = np.random.default_rng(7).integers(-128, 128, made.input).astype(np.int8)\n"
+        "found = program.read_map(t.simulate(program, x, limit=3_000_000).memory)\n"
+        "np.testing.assert_array_equal(found, made(x[None])[0])\n"
+        "print(t.program.__file__)\n"
+    )
+    places = {"PYTHONPATH": str(Path(__file__).parent), "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | places, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.startswith(str(tmp_path))) == (0, True), done.stderr
 
 
 def test_maps_that_do_not_fit_are_cut_into_tiles() -> None:

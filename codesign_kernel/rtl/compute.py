@@ -13,7 +13,7 @@ from amaranth.lib.data import View as DataView
 
 from .loaders import MapLoader, WeightLoader
 from .sequencer import COUNT_BITS, Tasks
-from .shape import BURST, SLOTS, Shape
+from .shape import BURST, FIELDS, SLOTS, Shape
 
 EXTRA = 11  # cycles from a finished drain to the output buffer, rounded up
 
@@ -36,6 +36,7 @@ def step_layout(shape: Shape) -> StructLayout:
             "last": 1,
             "capture": max(1, shape.pf // shape.pc),  # residual: which part this word is
             "part": max(1, (shape.parts - 1).bit_length()),  # which part of the words read
+            # Residual: which PF channels of this word of PC are the filters' own.
             "third": max(1, (shape.pc // min(shape.pc, shape.pf) - 1).bit_length()),
             "slot": (SLOTS - 1).bit_length(),  # of the parameters
             "place": (2 * BURST - 1).bit_length(),  # in the output buffer's streams
@@ -79,8 +80,8 @@ class Compute(Elaboratable):
         self.half_freed = Signal()
         self.task = Signal(COUNT_BITS)
         self.cause = Signal(3)
-        self.own = Signal(10)  # the filters' own channels: their channel group,
-        self.third = Signal.like(self.step.third)  # and their part of it
+        self.own = Signal(FIELDS["groups"])  # the filters' own channels: their channel group,
+        self.third = Signal.like(self.step.third)  # and their part of it, PF of PC
         names = ["residual", "shared", "relu", "halve", "w_words", "fgs", "i_len", "groups"]
         names += ["kernel_w", "kernel_h", "out_w", "rows", "double", "in_w", "in_h", "pad", "y0"]
         self.fields = tasks.view(self.task, [*names, "lane_rows", "i_need"])
@@ -92,8 +93,9 @@ class Compute(Elaboratable):
         cg, kx, ky, ox, oy, fg = (Loop(m, f"loop_{name}", f[name]) for name in names)
         # x and y are image coordinates of the step's tap, y from the strip's first row; x0 and y0
         # those of the pixel's first tap.
-        x, x0 = Signal(signed(11), name="x"), Signal(signed(11), name="x0")
-        y, y0 = Signal(11, name="y"), Signal(11, name="y0")
+        across, down = signed(FIELDS["in_w"] + 1), FIELDS["in_h"] + 1
+        x, x0 = Signal(across, name="x"), Signal(across, name="x0")
+        y, y0 = Signal(down, name="y"), Signal(down, name="y0")
         bits = range(shape.strip)
         places = ("address", "at_tap", "at_line", "at_pixel", "at_row")
         address, tap, line, pixel, row = (Signal(bits, name=name) for name in places)
@@ -104,8 +106,9 @@ class Compute(Elaboratable):
         word = Signal.like(self.weights.address)
         slot = Signal(range(SLOTS))
         half = Signal()
-        lows = [Signal(signed(13), name=f"low_{v}") for v in range(shape.pv)]
-        highs = [Signal(signed(13), name=f"high_{v}") for v in range(shape.pv)]
+        edge = signed(FIELDS["y0"] + 1)
+        lows = [Signal(edge, name=f"low_{v}") for v in range(shape.pv)]
+        highs = [Signal(edge, name=f"high_{v}") for v in range(shape.pv)]
         lane = Signal(range(shape.pv + 1))
         # Whether the next pixel may start: the drain of the last one is over by the time that this
         # one's sums are there, the output buffer has room, and the rows that it needs are there.
@@ -115,7 +118,7 @@ class Compute(Elaboratable):
         room = Signal(init=1)
         place = Signal(range(2 * BURST))
         first_of_chunk = Signal(init=1)
-        need = Signal(16)
+        need = Signal(FIELDS["i_need"])
         rows_there = Signal()
         all_there = Signal()
         late = Signal()  # the pixel might have started before
@@ -272,9 +275,10 @@ class Compute(Elaboratable):
         shape, f, step = self.shape, self.fields, self.step
         captures = max(1, shape.pf // shape.pc)
         own, third = self.own, self.third
-        index = Signal(10)
-        centre = Signal(12)
-        m.d.sync += centre.eq(Cat(*((f[side] - f["pad"])[:6] for side in ("kernel_w", "kernel_h"))))
+        index = Signal(FIELDS["groups"])
+        sides = [(f[side] - f["pad"])[: FIELDS[side]] for side in ("kernel_w", "kernel_h")]
+        centre = Signal(FIELDS["kernel_w"] + FIELDS["kernel_h"])
+        m.d.sync += centre.eq(Cat(*sides))
         wanted = f["residual"] & (Cat(kx.count, ky.count) == centre)
         m.d.comb += step.third.eq(third)
         for i in range(captures):

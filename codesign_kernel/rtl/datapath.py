@@ -124,8 +124,8 @@ class Datapath(Elaboratable):
         """Take over finished sums and requantise PO of them a cycle."""
         shape, po = self.shape, self.shape.po
         finished = Signal()
-        slot = Signal(5)
-        place = Signal(5)
+        slot = Signal.like(tag.slot)  # type: ignore[attr-defined]
+        place = Signal.like(tag.place)  # type: ignore[attr-defined]
         ends = Signal()
         m.d.sync += finished.eq(on & tag.last)  # type: ignore[attr-defined]
         m.d.sync += [slot.eq(tag.slot), place.eq(tag.place)]  # type: ignore[attr-defined]
@@ -134,8 +134,8 @@ class Datapath(Elaboratable):
         added = Signal(8 * shape.pf * shape.pv)
         turn = Signal(range(shape.drain))
         busy = Signal()
-        row = Signal(5)
-        where = Signal(5)
+        row = Signal.like(slot)
+        where = Signal.like(place)
         closes = Signal()
         with m.If(finished):
             m.d.sync += [shadow.eq(Cat(*sums)), added.eq(Cat(*residuals)), busy.eq(1)]
@@ -170,7 +170,7 @@ class Datapath(Elaboratable):
         now, pixel = turns[-1], wheres[-1]
         stream = now // per_beat  # lanes outer, planes inner, as in the shadow
         m.d.comb += [
-            write.addr.eq((pixel[4] * shape.streams + stream) * BURST + pixel[:4]),
+            write.addr.eq((pixel[-1] * shape.streams + stream) * BURST + pixel[:-1]),
             write.data.eq(gathered),
             write.en.eq(ons[-1] & (now % per_beat == per_beat - 1)),
             read.addr.eq(self.out_address),

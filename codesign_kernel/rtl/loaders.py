@@ -4,9 +4,9 @@ from amaranth import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.lib.memory import Memory
 
 from .sequencer import COUNT_BITS, Bursts, Tasks
-from .shape import MULTIPLIER_BITS, SHIFT_BITS, SLOTS, Shape
+from .shape import BEAT_BITS, FIELDS, MULTIPLIER_BITS, SHIFT_BITS, SLOTS, Shape
 
-GROUP_BITS = 12
+GROUP_BITS = FIELDS["fgs"]
 PARAM_BITS = 32 + MULTIPLIER_BITS + SHIFT_BITS  # the rest of the 64 is not stored
 
 
@@ -20,12 +20,12 @@ class WeightLoader(Elaboratable):
 
     def __init__(self, shape: Shape, tasks: Tasks) -> None:
         self.shape, self.tasks = shape, tasks
-        self.bursts = Bursts(20)
+        self.bursts = Bursts(BEAT_BITS)
         self.client = self.bursts.client
         self.data = Signal(shape.port_bits)
         self.there = Signal()
         self.freed = Signal()
-        self.freed_words = Signal(14)
+        self.freed_words = Signal(FIELDS["w_words"])
         self.address = Signal(range(shape.weight_words))
         self.word = Signal(shape.pf * shape.pc * 8)
         self.param_address = Signal(range(SLOTS * shape.pf // shape.po))
@@ -38,9 +38,9 @@ class WeightLoader(Elaboratable):
         shape = self.shape
         m.submodules.bursts = bursts = self.bursts
         # Ask: group after group.
-        words = Signal(14)
-        left_groups = Signal(12)
-        beats = Signal(20)
+        words = Signal(FIELDS["w_words"])
+        left_groups = Signal(GROUP_BITS)
+        beats = Signal(BEAT_BITS)
         room = Signal(range(shape.weight_words + 1), init=shape.weight_words)
         held = Signal(GROUP_BITS)  # groups asked for and not yet freed
         fits = Signal()
@@ -145,11 +145,11 @@ class MapLoader(Elaboratable):
 
     def __init__(self, shape: Shape, tasks: Tasks) -> None:
         self.shape, self.tasks = shape, tasks
-        self.bursts = Bursts(11)
+        self.bursts = Bursts(FIELDS["i_chunk"])
         self.client = self.bursts.client
         self.data = Signal(shape.port_bits)
         self.task = Signal(COUNT_BITS)
-        self.front = Signal(16)
+        self.front = Signal(FIELDS["i_need"])
         self.computed = Signal(COUNT_BITS)
         self.written = Signal(COUNT_BITS)
         self.address = Signal(range(2 * shape.strip))
@@ -165,12 +165,13 @@ class MapLoader(Elaboratable):
         ready = Signal()
         ahead = (self.task - self.computed)[:COUNT_BITS]
         m.d.sync += ready.eq(f["there"] & (ahead < 2) & (~f["wait"] | (self.written == self.task)))
-        planes = Signal(10)
-        chunks = Signal(10)
-        size = Signal(11)
+        planes = Signal(FIELDS["i_planes"])
+        chunks = Signal(FIELDS["i_chunks"])
+        size = Signal(FIELDS["i_chunk"])
         at = Signal.like(bursts.address)
         row = Signal.like(bursts.address)
-        firsts = [Signal(signed(17), name=f"first_{v}") for v in range(shape.pv)]
+        places = signed(FIELDS["i_first"] + 1)  # before a strip, in it or behind it
+        firsts = [Signal(places, name=f"first_{v}") for v in range(shape.pv)]
         lane = Signal(range(shape.pv + 1))
         finished = Signal()
         last_plane = Signal()
@@ -241,11 +242,11 @@ class MapLoader(Elaboratable):
         shape, f, client = self.shape, self.fields, self.client
         half = self.task[0]
         data = Signal(shape.port_bits)
-        planes = Signal(10)
-        chunks = Signal(10)
+        planes = Signal(FIELDS["i_planes"])
+        chunks = Signal(FIELDS["i_chunks"])
         bank = Signal(range(max(2, shape.banks)))
         offset = Signal(range(shape.strip))
-        counts = [Signal(signed(17), name=f"count_{v}") for v in range(shape.pv)]
+        counts = [Signal.like(first, name=f"count_{v}") for v, first in enumerate(firsts)]
         last_plane = Signal()
         last_chunk = Signal()
         m.d.sync += [last_plane.eq(planes == 0), last_chunk.eq(chunks == 0)]

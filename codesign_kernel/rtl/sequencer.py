@@ -4,7 +4,7 @@ from amaranth import Cat, Const, Elaboratable, Module, Mux, Signal, Value
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 
-from .shape import ADDRESS_BITS, BURST, FIELDS, QUEUE, TASK_BITS, Shape
+from .shape import ADDRESS_BITS, BURST, FIELDS, QUEUE, READS, TASK_BITS, Shape
 
 LENGTH_BITS = BURST.bit_length()
 COUNT_BITS = 12  # of tasks; only differences count, so that counters may wrap
@@ -96,10 +96,10 @@ class Arbiter(Elaboratable):
         m = Module()
         port, clients = self.port, [self.writer, *self.readers]
         width = LENGTH_BITS + 1 + len(self.readers)
-        m.submodules.returning = returning = SyncFIFOBuffered(width=width, depth=16)
-        may_read = Signal()  # with room for what is granted before this is up to date
+        m.submodules.returning = returning = SyncFIFOBuffered(width=width, depth=READS + 2)
+        may_read = Signal()  # one whose beats come is out of `returning`, one not yet in its level
         quiet = Signal()  # the memory has no more than one command to go on with
-        m.d.sync += [may_read.eq(returning.level < 12), returning.w_en.eq(0)]
+        m.d.sync += [may_read.eq(returning.level < READS - 2), returning.w_en.eq(0)]
         m.d.sync += quiet.eq(returning.level == 0)
         # In turn: choose a client, take over its command, wait until the memory has it. The last
         # two readers take turns, so that neither starves the other.
@@ -178,7 +178,7 @@ class Tasks(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         client, beats = self.client, TASK_BITS // self.shape.port_bits
-        assert beats <= BURST
+        assert beats <= BURST, "a task is read by one command"
         places, place = {}, 0
         for name, bits in FIELDS.items():
             places[name] = slice(place, place + bits)

@@ -11,11 +11,13 @@ from ..accelerator import Accelerator
 from ..errors import InputError, choice
 
 FANOUT = 4  # filters that share a copy of the features
-BURST = 16  # beats of one memory command, at most
+BURST = 16  # beats of one memory command at most: a power of two, and no less than a task's
 ADDRESS_BITS = 28  # of a beat
+READS = 14  # read commands at most of which beats are still to come
+BEAT_BITS = 20  # of the number of beats in a filter group
 QUEUE = 8  # tasks that the sequencer reads ahead
 PARAM_BYTES = 8  # of one filter: bias, multiplier, shift
-SLOTS = 32  # filter groups whose parameters are kept
+SLOTS = 32  # filter groups whose parameters are kept, a power of two
 TASK_BITS = 512
 FRACTION = 22  # bits behind the point of a product of accumulator and multiplier
 MULTIPLIER_BITS, SHIFT_BITS = 17, 4
@@ -78,6 +80,7 @@ SIDE = (1 << FIELDS["in_h"]) - 1  # pixels of a map's side, and image rows from 
 TAPS = 1 << FIELDS["kernel_h"]  # of a kernel's side, or of a pooled map's
 PIXELS = (1 << FIELDS["i_need"]) - 1  # of a plane, in the rows that a tile reads
 WORDS = (1 << FIELDS["w_words"]) - 1  # of weights in a filter group
+BEATS = (1 << BEAT_BITS) - 1  # of a filter group: its parameters and its words
 PLANES, DEPTH, GROUPS = (1 << FIELDS[name] for name in ("i_planes", "groups", "fgs"))
 
 
@@ -192,6 +195,10 @@ class Shape:
     def param_beats(self) -> int:
         """Beats that the parameters of one filter take."""
         return max(1, PARAM_BYTES // self.port_bytes)
+
+    def group_beats(self, words: int) -> int:
+        """Beats of a filter group of that many words of weights."""
+        return words * self.word_beats + self.pf * self.param_beats
 
     @property
     def most_channels(self) -> int:

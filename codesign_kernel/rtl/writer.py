@@ -6,7 +6,7 @@ from .compute import Compute
 from .datapath import Datapath
 from .loaders import MapLoader
 from .sequencer import COUNT_BITS, Client, Port, Tasks
-from .shape import BURST, Shape
+from .shape import ADDRESS_BITS, BURST, FIELDS, Shape
 
 
 class Writer(Elaboratable):
@@ -25,32 +25,32 @@ class Writer(Elaboratable):
         m = Module()
         shape, client, task = self.shape, self.client, self.fields
         per_lane = shape.pf // shape.out_bytes  # planes of one lane in one filter group
-        thirds = shape.port_bytes // shape.out_bytes  # filter groups in one plane
+        shares = shape.port_bytes // shape.out_bytes  # filter groups that share a plane
         m.d.comb += [self.tasks.written.eq(self.task), self.maps.written.eq(self.task)]
         ready = Signal(2)
         taken = Signal()
         m.d.sync += ready.eq(ready + self.datapath.chunk - taken)
         m.d.comb += self.compute.half_freed.eq(taken)
-        fg = Signal(12)
-        plane = Signal(10)
-        third = Signal(range(max(2, thirds)))
-        rest = Signal(16)  # pixels of the strip from this chunk on
-        group = Signal(28)  # where the filter group, the chunk and the lane begin, in beats
-        chunk = Signal(28)
-        lane_at = Signal(28)
+        fg = Signal(FIELDS["fgs"])
+        plane = Signal(FIELDS["o_planes"])
+        share = Signal(range(max(2, shares)), name="third")  # which one is next
+        rest = Signal(FIELDS["o_strip"])  # pixels of the strip from this chunk on
+        group = Signal(ADDRESS_BITS)  # the beats where the filter group, chunk and lane begin
+        chunk = Signal(ADDRESS_BITS)
+        lane_at = Signal(ADDRESS_BITS)
         lane = Signal(range(shape.pv))
         sub = Signal(range(max(2, per_lane)))
         half = Signal()
         size = Signal.like(client.length)
-        left = Signal(signed(18))
-        left_chunk = Signal(signed(18))
-        current = Signal(10)
+        left = Signal(signed(FIELDS["o_valid"] + 2))
+        left_chunk = Signal.like(left)
+        current = Signal.like(plane)
         final = Signal()  # this is the strip's last chunk
         unused = Signal()  # this stream is beyond the map
-        sent = self._send(m, half, lane * per_lane + sub, third, thirds)
+        sent = self._send(m, half, lane * per_lane + sub, share, shares)
         with m.FSM():
             with m.State("TASK"), m.If(task["there"]):
-                m.d.sync += [fg.eq(task["fgs"]), plane.eq(0), third.eq(0), group.eq(task["o_addr"])]
+                m.d.sync += [fg.eq(task["fgs"]), plane.eq(0), share.eq(0), group.eq(task["o_addr"])]
                 m.next = "STRIP"
             with m.State("STRIP"):
                 m.d.sync += [
@@ -99,13 +99,13 @@ class Writer(Elaboratable):
                 with m.If(final):
                     m.d.sync += fg.eq(fg - 1)
                     m.next = "STRIP"
-                    if per_lane > 1 or thirds == 1:
+                    if per_lane > 1 or shares == 1:
                         m.d.sync += plane.eq(plane + per_lane)
                         m.d.sync += group.eq(group + task["o_pitch"] * per_lane)
                     else:
-                        m.d.sync += third.eq(third + 1)
-                        with m.If(third == thirds - 1):
-                            m.d.sync += [third.eq(0), plane.eq(plane + 1)]
+                        m.d.sync += share.eq(share + 1)
+                        with m.If(share == shares - 1):
+                            m.d.sync += [share.eq(0), plane.eq(plane + 1)]
                             m.d.sync += group.eq(group + task["o_pitch"])
                     with m.If(fg == 0):
                         m.next = "END"
@@ -116,8 +116,8 @@ class Writer(Elaboratable):
                 m.next = "TASK"
         return m
 
-    def _send(self, m: Module, half: Signal, stream: object, third: Signal,
-              thirds: int) -> Signal:  # fmt: skip
+    def _send(self, m: Module, half: Signal, stream: object, share: Signal,
+              shares: int) -> Signal:  # fmt: skip
         """Move the beats of a granted command from the output buffer to the port, through a
         register. Return whether the last one is in it."""
         shape, port, client = self.shape, self.port, self.client
@@ -126,17 +126,17 @@ class Writer(Elaboratable):
         sent = Signal()
         base = Signal(range(2 * shape.streams))
         m.d.sync += [sent.eq(0), base.eq(half * shape.streams + stream)]
-        m.d.comb += self.datapath.out_address.eq((base << 4) | at)
+        m.d.comb += self.datapath.out_address.eq((base << len(at)) | at)
         with m.If(port.write_ready):
             m.d.sync += port.write_valid.eq(0)
         with m.If(client.ready):
             m.d.sync += [left.eq(client.length), at.eq(0)]
         with m.Elif((left != 0) & (~port.write_valid | port.write_ready)):
             m.d.sync += [
-                port.write_valid.eq(1), port.write_data.eq(self.datapath.out.replicate(thirds)),
+                port.write_valid.eq(1), port.write_data.eq(self.datapath.out.replicate(shares)),
                 left.eq(left - 1), at.eq(at + 1), sent.eq(left == 1),
             ]  # fmt: skip
-            for i in range(thirds):
+            for i in range(shares):
                 part = port.write_mask[i * shape.out_bytes : (i + 1) * shape.out_bytes]
-                m.d.sync += part.eq((third == i).replicate(shape.out_bytes))
+                m.d.sync += part.eq((share == i).replicate(shape.out_bytes))
         return sent
