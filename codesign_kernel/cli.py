@@ -17,6 +17,7 @@ import typer
 from . import __version__, accelerator, datasets, explore, rounds, space, verbs
 from .errors import InputError, Stopped, choice, integer
 from .files import alone
+from .implement import implement
 from .network_cost import cost
 from .options import (
     HERE,
@@ -278,7 +279,7 @@ app.command()(propose)
 app.command()(record)
 app.command()(rounds.improve)
 app.command()(cost)
-app.command()(verbs.implement)
+app.command()(implement)
 
 
 @app.callback(invoke_without_command=True)

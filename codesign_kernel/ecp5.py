@@ -1,8 +1,9 @@
 """Lattice's ECP5 family: its chips, and how to read the netlists and reports of its tools."""
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -60,7 +61,14 @@ def check_fit(who: str, device: Device, used: Resources) -> None:
         if getattr(used, key) > getattr(there, key)
     ]
     if short:
-        raise InputError(f"{who} does not fit the {device.label}: it needs {' and '.join(short)}.")
+        pads = (
+            "; place and route of the engine by itself takes a pin for each bit, a chip that has "
+            "the memory controller inside does not: --unrouted writes the engine for one"
+        )
+        raise InputError(
+            f"{who} does not fit the {device.label}: it needs {' and '.join(short)}"
+            f"{pads if used.pins > there.pins else ''}."
+        )
 
 
 def of_netlist(module: Mapping[str, Any]) -> Resources:
@@ -161,9 +169,31 @@ def timing(log: str) -> str:
 def constraints(target_mhz: int, reached_mhz: float) -> str:
     """Return constraints of the engine in Lattice's LPF: its clock, and how to assign its pins."""
     return (
-        f"# The clock at which place and route aims; it reached {reached_mhz:.1f} MHz (measured).\n"
-        f'FREQUENCY PORT "clk" {target_mhz} MHZ;\n'
+        f"# The clock that was reached (measured: {reached_mhz:.1f} MHz), rounded down. The aim\n"
+        f"# was {target_mhz} MHz, for the tools stop trying where they reach it.\n"
+        f'FREQUENCY PORT "clk" {int(reached_mhz)} MHZ;\n'
         "# Pins, to be assigned by the board's owner: for each bit of each port of engine.v a\n"
         '# LOCATE COMP "clk" SITE "P3";\n'
         '# IOBUF PORT "clk" IO_TYPE=LVCMOS33;\n'
     )
+
+
+def recipe(command: Sequence[str], versions: str) -> str:
+    """Return as text how to build what is in an engine's folder, by Yosys and, if `command` has the
+    options that it was given, by nextpnr. `versions`: of the tools that made the folder."""
+    lines = ['yosys -p "read_rtlil engine.il; synth_ecp5 -top engine -json engine.json"']
+    if command:
+        lines += [
+            f"nextpnr-ecp5 {shlex.join(command)} --json engine.json --textcfg engine.config",
+            "ecppack --compress engine.config engine.bit",
+        ]
+    shown = "".join(f"  {line}\n" for line in lines)
+    return f"""\
+To build it{" anew, to the same figures" if command else ""} ({versions}):
+{shown}\
+In a design of your own, read engine.il beside your sources and give -top the name of your module.
+It says what Verilog cannot: which registers are those of DSP blocks, which copies of registers are
+to stay, and that buffers are not read where they are written. Synthesised from engine.v, 8x4x1w16f8
+took 5,968 flip-flops instead of 4,904 on an ecp5-45f, and reached 82.8 MHz instead of 120.3
+(measured, by router2 with seed 1).
+"""

