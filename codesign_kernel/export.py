@@ -5,6 +5,7 @@ time: nothing was selected on them. Where the engine can be built, the network i
 compiled: the folder gets the memory that the engine runs it from.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from .protocol import protocol
 from .quantities import UNITS
 from .report import Counted, origins, report
 from .rtl.shape import Shape
-from .simulate import CAUSES
+from .simulate import CAUSES, MemoryModel, memory_of
 from .space import Architecture, SearchSpace
 from .study import Study
 from .supernet import Subnet
@@ -56,6 +57,7 @@ LAYER_UNITS = {
     "feature_bytes": "bytes over the memory port",
     "cycles": f"clock cycles, the sum of those by cause: {', '.join(CAUSES)}",
 }
+MEASURED_UNITS = UNITS | {"cycles": "clock cycles of one image", "clock_mhz": "MHz"}
 ABOUT = "design.json"
 FILES = (ABOUT, "layers.csv", "model.onnx", *RUN, "report.html", "weights.safetensors")
 
@@ -111,6 +113,7 @@ def export(
     write_json(folder / ABOUT, begun)
     write_text(folder / "layers.csv", layers.to_csv(index=False))
     about: dict[str, Any] = {}
+    memory: dict[str, Any] = {}  # where cycles are simulated
     for name in RUN:  # of a design that was there before
         (folder / name).unlink(missing_ok=True)
     if shape is not None:
@@ -118,13 +121,17 @@ def export(
         measured[f"test, {_how(steps)}, int8"] = quantize.accuracy(quantised, dataset.test)
         program = compile_network(quantised.network, shape)
         about = _memory_map(program, quantised, device)
+        memory = asdict(memory_of(device)) | {
+            "unit": "cycles of the engine's clock",
+            "source": "simulated: the external memory with which simulation measures cycles",
+        }
         x = quantised.input(to_tensor(dataset.validation.batch(np.arange(1))))
         answer = program.beats(quantised.network(x)[0])
         golden = (GOLDEN_IN, program.beats(x[0])), (GOLDEN_OUT, answer)
         for name, data in ((PROGRAM, program.image), *golden):
             with replacing(folder / name) as temporary:
                 temporary.write_bytes(data)
-        write_text(folder / GUIDE, _guide(about, shape))
+        write_text(folder / GUIDE, _guide(about, shape, memory_of(device)))
     counted = {
         name: Counted(value, len(getattr(dataset, name.partition(",")[0])))
         for name, value in measured.items()
@@ -132,9 +139,12 @@ def export(
     hardware = engines.figures(study, design)
     own = engines.measured(study, device.name)
     known, source = engines.known(design.accelerator, device, own)
-    figures = {k: v for k, v in predicted.to_dict().items() if not isinstance(v, str)}
+    # Resources are told with the engine, once.
+    names = [*UNITS, *(f"{name}_{end}" for name in UNITS for end in ("low", "high"))]
+    figures = {name: predicted[name] for name in names}
     for name, about_it in origins(study, device.name).items():
-        figures |= zip((f"{name}_source", f"{name}_of"), about_it, strict=True)
+        if name in UNITS:
+            figures |= zip((f"{name}_source", f"{name}_of"), about_it, strict=True)
     content: dict[str, Any] = {
         "design": str(design),
         "id": design.id,
@@ -147,6 +157,9 @@ def export(
         "measured_accuracy_interval_is": f"{COVERAGE:.0%} by the number of images alone, Wilson's",
         "accuracy_is_of": "float32 weights, where it does not say int8",
         "measured_hardware": {name: value for name, (value, _) in hardware.items()},
+        "measured_hardware_by": {name: method for name, (_, method) in hardware.items()},
+        "measured_hardware_units": {name: MEASURED_UNITS[name] for name in hardware},
+        "memory": memory,
         "modelled_cycles": float(layers["cycles"].sum()),
         "layers": {"file": "layers.csv", "source": "modelled, of one image", "units": LAYER_UNITS},
         "engine": known | {"source": source, "units": {"clock_mhz": "MHz"}},
@@ -198,7 +211,7 @@ def _memory_map(program: Program, quantised: quantize.Quantized, device: Device)
     }  # fmt: skip
 
 
-def _guide(about: dict[str, Any], shape: Shape) -> str:
+def _guide(about: dict[str, Any], shape: Shape, memory: MemoryModel) -> str:
     """Return how to run the program on a board, as text."""
     given, taken = (about[side]["at_byte"] for side in ("input", "output"))
     return f"""\
@@ -210,6 +223,11 @@ It is made by: {about["made_by"]}
 2. Write an image as int8 at byte {given}, as `input` in design.json says; {GOLDEN_IN} holds one.
 3. Raise `start` for a cycle, and wait for `done`.
 4. Read the answer at byte {taken}. For {GOLDEN_IN} it must be {GOLDEN_OUT}, byte for byte.
+
+Cycles that were measured in simulation are with a simulated memory: the first beat of a read comes
+{memory.latency} cycles after its command, {memory.gap} cycles are lost after each command, and \
+{memory.refresh_cycles} of every {memory.refresh_every} to
+refresh. Cycles of the closed form lose the same fraction. Your own memory gives others.
 
 {protocol(shape)}"""
 

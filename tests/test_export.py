@@ -214,8 +214,9 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
         assert predicted[quantity] == pytest.approx(expected[quantity])
         low, high = predicted[f"{quantity}_low"], predicted[f"{quantity}_high"]
         assert low <= predicted[quantity] <= high
-    need = cost.resources(design.accelerator, DEVICE)
-    assert [predicted[name] for name in ("dsp", "bram", "lut")] == [need.dsp, need.bram, need.lut]
+    # Resources are told once, by the engine.
+    assert not {"dsp", "bram", "lut"} & set(predicted)
+    assert {"dsp", "bram", "lut"} < set(content["engine"])
     assert content["interval_coverage"] == 0.9
     assert content["study"] == {
         "space": "digits", "dataset": "digits", "preset": "quick", "seed": 0,
@@ -223,19 +224,20 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
         "version": __version__,
     }  # fmt: skip
     said = {name: (predicted[f"{name}_source"], predicted[f"{name}_of"])
-            for name in (*content["units"], "dsp", "bram", "lut")}  # fmt: skip
+            for name in content["units"]}  # fmt: skip
     images = "the 300 validation images with the supernet's weights"
     assert said == {
         "accuracy": ("predicted from measured subnets", images),
         "latency_ms": ("predicted from modelled designs", "one image"),
         "power_w": ("predicted from modelled designs", "mean while computing"),
         "energy_mj": ("predicted: latency × power", "one image"),
-        **dict.fromkeys(("dsp", "bram", "lut"), ("modelled", "the engine")),
     }
     assert content["device"] == DEVICE.label
     assert content["input"]["shape"] == ["N", 1, 8, 8]
     assert content["classes"] == list("0123456789")
     assert content["measured_hardware"] == {}
+    assert content["measured_hardware_by"] == {}
+    assert content["memory"] == {}  # nothing is simulated on an Arria 10
     text = (folder / "report.html").read_text()
     assert f"{known['clock_mhz']:.1f} MHz, {source}" in text
     assert (
@@ -307,6 +309,23 @@ def test_what_figures_rest_on_says_who_measured(
     assert report._how_measured(device, engines.figures(own, design)) == (
         "Cycles were counted in simulation; the clock is that after place and route. " + told
     )
+
+
+def test_measured_hardware_says_how_and_in_what(
+    own: Study, digits: Dataset, tmp_path: Path
+) -> None:
+    design = Design.parse("w8k3-w16k31@4x4x1w16f16@ecp5-25f")
+    values = {"cycles": 9000.0, "clock_mhz": 120.0, "latency_ms": 0.075}
+    key = str(design.architecture), str(design.accelerator), design.device
+    with own.store.writing() as connection:
+        own.store.add(connection, key, values, meters.SIMULATION, "measured", 0.0)
+    export(own, design, digits, tmp_path / "out")
+    content = json.loads((tmp_path / "out" / "design.json").read_text())
+    assert content["measured_hardware"] == values
+    assert content["measured_hardware_by"] == dict.fromkeys(values, "simulation, place and route 2")
+    assert content["measured_hardware_units"] == {
+        "cycles": "clock cycles of one image", "clock_mhz": "MHz", "latency_ms": "ms"
+    }  # fmt: skip
 
 
 def test_layers_add_up_to_the_whole(folder: Path, design: Design) -> None:
@@ -396,6 +415,11 @@ def test_the_engine_runs_the_exported_program(
     design = Design.parse("w8k3-w16k31@4x4x1w16f16@ecp5-25f")
     export(opened, design, digits, tmp_path / "out")
     content = json.loads((tmp_path / "out" / "design.json").read_text())
+    assert content["memory"] == {
+        "latency": 30, "gap": 6, "refresh_every": 780, "refresh_cycles": 20,
+        "unit": "cycles of the engine's clock",
+        "source": "simulated: the external memory with which simulation measures cycles",
+    }  # fmt: skip
     about = content["program"]
     # All that is needed is in the folder.
     maps = [
@@ -442,6 +466,7 @@ def check_golden(folder: Path, about: dict[str, Any]) -> None:
     guide = (folder / about["protocol"]).read_text()
     for words in (
         f"{about['memory_bytes']:,} bytes of memory", about["made_by"], golden["output"],
+        "30 cycles after its command, 6 cycles are lost after each command, and 20 of every 780 to",
         f"int8 at byte {about['input']['at_byte']},", f"the answer at byte {at}.",
         "The first beat of a read comes 3 cycles after the cycle of its command or later.",
     ):  # fmt: skip
