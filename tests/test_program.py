@@ -1,5 +1,7 @@
 """The compiler: what it puts where in memory, and what it refuses."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.errors import InputError
 from codesign_kernel.integer import IntegerLayer, IntegerNetwork
 from codesign_kernel.program import compile_network
-from codesign_kernel.rtl.shape import FIELDS, Shape, pack
+from codesign_kernel.rtl.shape import FIELDS, TASK_BITS, Shape, pack
 
 
 def layer(filters: int, channels: int, kernel: int, stride: int = 1) -> IntegerLayer:
@@ -114,3 +116,8 @@ def test_beats_of_weights_that_the_loader_cannot_count_are_told() -> None:
 def test_shapes_that_cannot_be_built_are_told(text: str, port: int, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Shape(Accelerator.parse(text), port)
+
+
+def test_free_bits_of_a_task_are_as_many_as_is_said() -> None:
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"of which {TASK_BITS - sum(FIELDS.values())} are free" in text
