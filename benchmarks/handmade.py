@@ -7,10 +7,10 @@ of 3 x 3 convolutions (He et al., CVPR 2016), parallel branches joined (Szegedy 
 with batch normalisation, Ioffe and Szegedy, ICML 2015), inverted residuals (Sandler et al., CVPR
 2018). As in the space `fashion` the stem halves the image and two later stages halve the map.
 The architectures found lie along the study's front on one device; the former are of the front of a
-study that went by accuracy with shared weights, the wider of that of one of the space
-`fashion-wide`. All are trained by the recipe of `specialise.train_alone` for `--epochs`; with seed 0
-also for twice as many, but for the wider, which shows whether more would help. Each finished row is kept: a run that was killed goes on where
-it stopped.
+study that went by accuracy with shared weights, the wider of that of a study of the space
+`fashion-wide`. All are trained by the recipe of `specialise.train_alone` for `--epochs`; all but the
+wider also for twice as many with seed 0, which shows whether more would help. Each finished row is
+kept: a run that was killed goes on where it stopped.
 """
 
 import argparse
