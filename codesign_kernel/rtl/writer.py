@@ -33,7 +33,7 @@ class Writer(Elaboratable):
         m.d.comb += self.compute.half_freed.eq(taken)
         fg = Signal(FIELDS["fgs"])
         plane = Signal(FIELDS["o_planes"])
-        share = Signal(range(max(2, shares)), name="third")  # which one is next
+        share = Signal(range(max(2, shares)), name="third")  # as in the RTLIL that was measured
         rest = Signal(FIELDS["o_strip"])  # pixels of the strip from this chunk on
         group = Signal(ADDRESS_BITS)  # the beats where the filter group, chunk and lane begin
         chunk = Signal(ADDRESS_BITS)
