@@ -8,9 +8,9 @@ with batch normalisation, Ioffe and Szegedy, ICML 2015), inverted residuals (San
 2018). As in the space `fashion` the stem halves the image and two later stages halve the map.
 The architectures found lie along the study's front on one device; the former are of the front of a
 study that went by accuracy with shared weights, the wider of that of a study of the space
-`fashion-wide`. All are trained by the recipe of `specialise.train_alone` for `--epochs`; all but the
-wider also for twice as many with seed 0, which shows whether more would help. Each finished row is
-kept: a run that was killed goes on where it stopped.
+`fashion-wide`. All are trained by the recipe of `specialise.train_alone` for `--epochs`; with seed
+0, all but the wider for twice as many, too: whether more would help. Each finished row is kept: a
+run that was killed goes on where it stopped.
 """
 
 import argparse
