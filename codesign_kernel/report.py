@@ -102,6 +102,12 @@ def report(
     found += [[_MEASURED[name][0], _number(value), "", "", _MEASURED[name][1], ""]
               for name, (value, _) in hardware.items()]  # fmt: skip
     acc = design.accelerator
+    other = (
+        "Specialised for other steps than the networks that were learnt from, it is not the one "
+        "that was predicted."
+        if any(name.endswith("steps") for name in measured)
+        else ""
+    )
     # What is asked for most is seen without scrolling.
     first = ["layer", "cycles", "macs", "filters", "channels", "kernel", "stride"]
     columns = [*first, *(str(name) for name in layers if name not in first)]
@@ -122,7 +128,8 @@ time. Accuracy, with its interval, is that of {escape(measure.accuracy_of(study)
 <h2>Measured</h2>
 <p>Accuracy is top-1, of float32 weights where it does not say int8, as the engine has them. Nothing
 was selected on the test images. Intervals of accuracy are due to the number of images alone
-(Wilson's score); figures on the same images share their luck. {_how_measured(device, hardware)}</p>
+(Wilson's score); figures on the same images share their luck. {other}
+{_how_measured(device, hardware)}</p>
 {_table(["What", "Measured", "90 %: from", "to", "Unit", "Images"], found)}
 <h2>Network</h2>{pictures[0]}
 <h2>Where the cycles go</h2>{pictures[1]}

@@ -167,7 +167,9 @@ def test_a_subnet_may_be_specialised_for_longer(
         "test, specialised for 90 steps",
     ]  # fmt: skip
     assert measured["validation, specialised for 90 steps"] > before["validation, specialised"]
-    assert "specialised for 90 steps" in (tmp_path / "x" / "report.html").read_text()
+    text = (tmp_path / "x" / "report.html").read_text()
+    assert "specialised for 90 steps" in text
+    assert "it is not the one that was predicted" in text
     (kept,) = (tmp_path / "cache" / "codesign").glob("specialised-*.safetensors")
     assert read_arrays(kept)[1] == {"step": 90}
     network, _ = specialised(fitted, design.architecture, digits, 90)  # of that file
@@ -239,6 +241,7 @@ def test_design_json_says_what_was_predicted_measured_and_modelled(
     assert content["measured_hardware_by"] == {}
     assert content["memory"] == {}  # nothing is simulated on an Arria 10
     text = (folder / "report.html").read_text()
+    assert "it is not the one that was predicted" not in text
     assert f"{known['clock_mhz']:.1f} MHz, {source}" in text
     assert (
         "Hardware figures of this design were not measured: engines are built for ecp5-25f, "
