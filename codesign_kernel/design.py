@@ -20,7 +20,12 @@ class Design:
     device: str
 
     def __str__(self) -> str:
-        return f"{self.architecture}@{self.accelerator}@{self.device}"
+        return "@".join(self.key)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The texts of its three parts, by which measurements are stored."""
+        return str(self.architecture), str(self.accelerator), self.device
 
     @property
     def id(self) -> str:

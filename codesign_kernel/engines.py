@@ -11,7 +11,6 @@ from .accelerator import Accelerator, Accelerators, Device
 from .design import Design
 from .errors import InputError
 from .meters import SIMULATION, recorded
-from .store import KEY
 from .study import Study
 
 DESIGN = ("cycles", "clock_mhz", "latency_ms", "power_w")  # of a design on an engine
@@ -31,8 +30,8 @@ def measured(study: Study, device: str) -> dict[str, dict[str, float]]:
 
 def figures(study: Study, design: Design) -> dict[str, tuple[float, str]]:
     """Return what was measured of a design last, of DESIGN, each with its method."""
-    rows = study.store.values()
-    rows = rows[(rows[KEY].agg("@".join, axis=1) == str(design)) & (rows["source"] == "measured")]
+    rows = study.store.values([design.key])
+    rows = rows[rows["source"] == "measured"]
     pairs = zip(rows["value"].astype(float), rows["method"], strict=True)
     last = dict(zip(rows["quantity"], pairs, strict=True))
     return {name: last[name] for name in DESIGN if name in last}

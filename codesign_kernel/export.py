@@ -177,7 +177,7 @@ def export(
     write_arrays(folder / "weights.safetensors", state, {"design": str(design)})
     with replacing(folder / "model.onnx") as temporary:
         temporary.write_bytes(to_onnx(network).SerializeToString())
-    text = report(study, design, predicted, counted, hardware, layers)
+    text = report(study, design, predicted, counted, hardware, layers, steps)
     write_text(folder / "report.html", text)
     write_json(folder / ABOUT, content)
     return folder

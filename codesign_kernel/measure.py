@@ -294,9 +294,8 @@ def verify(study: Study, designs: Sequence[Design], meters: Sequence[Meter]) -> 
     predicted, result = study.predict(designs), []
     for i, design in enumerate(designs):
         found: dict[str, tuple[float, str, str]] = {}
-        full = (str(design.architecture), str(design.accelerator), design.device)
         for meter in meters:
-            key = (full[0], "", "") if isinstance(meter, Accuracy) else full
+            key = (design.key[0], "", "") if isinstance(meter, Accuracy) else design.key
             measure(study, meter, [key], f"verify {design.id}", picked=True)
             known, kind = study.store.rows().set_index([*KEY, "method"]), basis(meter.method)
             for _, row in known.loc[[(*key, meter.method)]].iterrows():

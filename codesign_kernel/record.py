@@ -167,8 +167,7 @@ def _key(study: Study, text: str, given: list[str]) -> Key:
         architecture = Architecture.parse(text.partition("@")[0])
         study.space.encode(architecture)
         return str(architecture), "", ""
-    design = study.find(str(Design.parse(text)))
-    return str(design.architecture), str(design.accelerator), design.device
+    return study.find(str(Design.parse(text))).key
 
 
 def _number(field: str, cell: str, name: str) -> float:
@@ -179,13 +178,11 @@ def _number(field: str, cell: str, name: str) -> float:
 
 def _stored(study: Study, method: str) -> dict[tuple[Key, str], float]:
     """Return what the study holds by a method, by design and quantity."""
-    rows = study.store.found()
-    rows = rows[rows["method"] == method]
-    found: dict[tuple[Key, str], float] = {}
-    for name in (name for name in VALUES if name in rows):
-        for *key, value in rows[[*KEY, name]].dropna().itertuples(index=False, name=None):
-            found[(key[0], key[1], key[2]), name] = float(value)
-    return found
+    rows = study.store.values()
+    rows = rows[(rows["method"] == method) & rows["quantity"].isin(VALUES)]
+    keys = rows[KEY].itertuples(index=False, name=None)
+    pairs = zip(keys, rows["quantity"], strict=True)
+    return dict(zip(pairs, rows["value"].astype(float), strict=True))
 
 
 def _told(counts: Counter[tuple[str, str]], known: dict[tuple[Key, str], float]) -> str:
@@ -203,8 +200,6 @@ def _told(counts: Counter[tuple[str, str]], known: dict[tuple[Key, str], float])
 
 def values(study: Study, design: Design) -> dict[str, float]:
     """Return what was recorded of a design last, of QUANTITIES."""
-    rows = study.store.values()
+    rows = study.store.values([design.key, (design.key[0], "", "")])
     rows = rows[rows["method"].map(recorded).astype(bool) & rows["quantity"].isin(QUANTITIES)]
-    whole = rows[KEY].agg("@".join, axis=1)
-    rows = rows[whole.isin([str(design), f"{design.architecture}@@"])]
     return dict(zip(rows["quantity"], rows["value"].astype(float), strict=True))

@@ -76,10 +76,11 @@ def report(
     measured: Mapping[str, Counted],
     hardware: Mapping[str, tuple[float, str]],
     layers: pd.DataFrame,
+    steps: int | None = None,
 ) -> str:
     """Return the report as HTML. `predicted` is a row of `explore.table`, `layers` the table of
     `Study.layers`; `measured` holds accuracies by what was measured, and `hardware` is as of
-    `engines.figures`."""
+    `engines.figures`; `steps` if it was not specialised as those that were learnt from."""
     device = study.device(design.device)
     latency, power = (_rests_on(study, quantity, device.name) for quantity in QUANTITIES[1:])
     engine = engines.known(design.accelerator, device, engines.measured(study, device.name))
@@ -105,7 +106,7 @@ def report(
     other = (
         "Specialised for other steps than the networks that were learnt from, it is not the one "
         "that was predicted."
-        if any(name.endswith("steps") for name in measured)
+        if steps is not None
         else ""
     )
     # What is asked for most is seen without scrolling.

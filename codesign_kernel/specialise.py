@@ -13,6 +13,7 @@ from tqdm.auto import tqdm, trange
 
 from . import graphs
 from .batches import batch, indices
+from .checkpoint import fill, fill_momenta, momenta_of
 from .datasets import Dataset
 from .errors import InputError, integer
 from .files import digest, read_arrays, write_arrays
@@ -27,7 +28,6 @@ from .train import (
     check_data,
     check_finite,
     chunks,
-    fill,
     optimiser_of,
     rate_at,
     subnet,
@@ -90,23 +90,15 @@ def fit_subnet(
 
 def _save(path: Path, network: Network, optimiser: torch.optim.Optimizer, step: int) -> None:
     """Store weights and momenta after so many steps; BN's statistics are measured at the end."""
-    arrays = {}
-    for name, parameter in network.named_parameters():
-        arrays[name] = parameter.detach().numpy()
-        arrays[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"].numpy()
-    write_arrays(path, arrays, {"step": step})
+    arrays = {name: value.detach().numpy() for name, value in network.named_parameters()}
+    write_arrays(path, arrays | momenta_of(network, optimiser), {"step": step})
 
 
-@torch.no_grad()
 def _restore(path: Path, network: Network, optimiser: torch.optim.Optimizer, steps: int) -> int:
     """Read what `_save` stored, and return after how many steps."""
     arrays, about = read_arrays(path)
-    parameters = dict(network.named_parameters())
-    momenta = {name: torch.empty_like(value) for name, value in parameters.items()}
-    fill(path, arrays, dict(parameters))
-    fill(path, arrays, momenta, "momentum/")
-    for name, parameter in parameters.items():
-        optimiser.state[parameter]["momentum_buffer"] = momenta[name]
+    fill(path, arrays, dict(network.named_parameters()))
+    fill_momenta(path, arrays, network, optimiser)
     return integer(f"step of {path}", about.get("step"), 1, steps)
 
 

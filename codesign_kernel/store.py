@@ -9,7 +9,7 @@ the margins on single images (`margins.py`) with an accuracy.
 import math
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -218,9 +218,10 @@ class Store:
         wide = frame.pivot(index=index, columns="quantity", values="value").reindex(stored)
         return wide.reset_index().rename_axis(columns=None)
 
-    def values(self) -> pd.DataFrame:
-        """Return a row for each value, in the order they were stored, which that of `rows` does not
-        keep. Columns: architecture, accelerator, device, method, source, quantity, value."""
+    def values(self, keys: Collection[Key] | None = None) -> pd.DataFrame:
+        """Return a row for each value, of `keys` if they are given, in the order they were stored,
+        which that of `rows` does not keep. Columns: architecture, accelerator, device, method,
+        source, quantity, value."""
         columns = [*KEY, "method", "source", "quantity", "value"]
         if self._empty():
             return pd.DataFrame(columns=columns)
@@ -229,7 +230,7 @@ class Store:
             frame = pd.read_sql_query(query, connection)
         if frame.duplicated(columns[:-1]).any():
             raise InputError(f"{self.path} is damaged: it holds a value twice.")
-        return frame
+        return frame if keys is None else frame[pd.MultiIndex.from_frame(frame[KEY]).isin(keys)]
 
     def _empty(self) -> bool:
         # A writer makes the file a moment before its table.

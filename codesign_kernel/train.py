@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm, trange
 
 from .batches import batch, to_tensor
+from .checkpoint import fill, fill_momenta, momenta_of
 from .datasets import Dataset, Split
 from .errors import InputError, choice, integer, number
 from .files import read_arrays, write_arrays
@@ -190,9 +191,8 @@ def _save(path: Path, net: Supernet, optimiser: torch.optim.SGD | None, run: dic
     if _is_finished(path, run):  # by another process, to the same weights: what was measured with
         return  # that very file stays valid
     arrays = {name: value.numpy() for name, value in net.state_dict().items()}
-    if optimiser is not None:
-        for name, parameter in net.named_parameters() if step else ():
-            arrays[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"].numpy()
+    if optimiser is not None and step:
+        arrays |= momenta_of(net, optimiser)
     about = {**run, "step": step, "losses": losses, "seconds": round(seconds, 1)}
     write_arrays(path, arrays, about)
 
@@ -217,11 +217,7 @@ def _restore(
             )
     fill(path, arrays, net.state_dict())
     if 0 < step < run["steps"]:
-        parameters = dict(net.named_parameters())
-        momenta = {name: torch.empty_like(value) for name, value in parameters.items()}
-        fill(path, arrays, momenta, "momentum/")
-        for name, parameter in parameters.items():
-            optimiser.state[parameter]["momentum_buffer"] = momenta[name]
+        fill_momenta(path, arrays, net, optimiser)
     seconds = number(f"seconds of {path}", about.get("seconds"), 0)
     if not isinstance(about.get("losses"), list):
         raise InputError(f"{path} is damaged: it lacks the list of losses.")
@@ -231,18 +227,6 @@ def _restore(
 def _progress(path: Path, about: dict[str, Any]) -> int:
     steps = integer(f"steps of {path}", about.get("steps"), 1)
     return integer(f"step of {path}", about.get("step"), 0, steps)
-
-
-def fill(path: Path, arrays: dict[str, np.ndarray], tensors: dict[str, Tensor],
-          start: str = "") -> None:  # fmt: skip
-    """Copy into each of `tensors` the array of that name behind `start`. Raises InputError."""
-    for name, tensor in tensors.items():
-        array, shape = arrays.get(start + name), tuple(tensor.shape)
-        if array is None or array.dtype != np.float32 or array.shape != shape:
-            raise InputError(f"{path} is damaged: it lacks {start}{name} in float32 of {shape}.")
-        if not np.isfinite(array).all():
-            raise InputError(f"{path} is damaged: {start}{name} has numbers that are not finite.")
-        tensor.copy_(torch.from_numpy(array))
 
 
 def load_supernet(path: Path, dataset: Dataset | None = None) -> Supernet:

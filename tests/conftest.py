@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +70,23 @@ def browser_path() -> Path:
     path = find_browser()
     assert path is not None, missing("browser")
     return Path(path)
+
+
+@pytest.fixture
+def codesign(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; return status, stdout and stderr."""
+    from codesign_kernel import cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["codesign", *map(str, arguments)])
+        capsys.readouterr()  # what came before is not the command's
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return run
 
 
 def pytest_configure(config: pytest.Config) -> None:

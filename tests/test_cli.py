@@ -66,20 +66,15 @@ Command = Callable[..., Result]
 
 
 @pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def codesign(
+    codesign: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> Command:
     """Run the command line in this process, with training and cross-validation cut short."""
     monkeypatch.setitem(train.PRESETS, "quick", train.Preset(steps=40, batch=64))
     tiny.quick_fit(monkeypatch)
     monkeypatch.delenv("CODESIGN_STUDY", raising=False)
 
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["codesign", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Result(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+    return lambda *arguments: Result(*codesign(*arguments))
 
 
 @pytest.fixture(scope="module")

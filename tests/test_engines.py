@@ -1,12 +1,12 @@
 """What a study knows of engines: those measured for it, beside those of the shipped table."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny
 
-from codesign_kernel import cli, engines, fits, measure, routed
+from codesign_kernel import engines, fits, measure, routed
 from codesign_kernel.accelerator import Accelerator, load_device
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
@@ -114,13 +114,11 @@ def test_engines_that_were_built_are_those_of_the_table_and_of_the_study(study: 
 
 
 def test_a_search_of_built_engines_keeps_to_them(
-    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    study: Study, codesign: Callable[..., tuple[int, str, str]]
 ) -> None:
     asked = ["explore", "--study", study.root, "--device", SMALL, "--generations", "2"]
-    monkeypatch.setattr(sys, "argv", ["codesign", *map(str, asked), "--routed-only"])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code == 0, capsys.readouterr().err
+    status, _, error = codesign(*asked, "--routed-only")
+    assert status == 0, error
     there = {str(acc) for acc in engines.built(study, SMALL)}
     assert set(study.front()["accelerator"]) <= there
 

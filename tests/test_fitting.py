@@ -1,8 +1,8 @@
 """`codesign fit --table` tells how well a table is predicted, and its figures can be recomputed."""
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.stats import kendalltau
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error, r2_score
 
-from codesign_kernel import cli, fitting
+from codesign_kernel import fitting
 from codesign_kernel.errors import InputError
 from codesign_kernel.fitting import fit_table, logarithm
 from codesign_kernel.surrogate import Surrogate
@@ -24,16 +24,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def codesign(codesign: Command) -> Command:
     """Run `codesign fit` in this process; return status, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", "fit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+    return partial(codesign, "fit")
 
 
 def latencies(n: int, seed: int = 0) -> pd.DataFrame:

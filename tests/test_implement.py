@@ -2,13 +2,13 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from codesign_kernel import cli, synthesize, tools
+from codesign_kernel import synthesize, tools
 from codesign_kernel.accelerator import Accelerator
 from codesign_kernel.ecp5 import Resources
 from codesign_kernel.protocol import protocol
@@ -19,16 +19,9 @@ DEVICES = ", but must be one of: ecp5-25f, ecp5-45f, ecp5-85f.\n"
 
 
 @pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def codesign(codesign: Command) -> Command:
     """Run `codesign implement` in this process; return status, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", "implement", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+    return partial(codesign, "implement")
 
 
 def implemented(jobs: Sequence[synthesize.Job], *_: int) -> list[synthesize.Implementation]:

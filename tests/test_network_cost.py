@@ -2,8 +2,8 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,16 +33,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def codesign(codesign: Command) -> Command:
     """Run `codesign cost` in this process; return status, stdout and stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", "cost", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+    return partial(codesign, "cost")
 
 
 def one(filters: int, channels: int, side: int, kernel: int, repeat: int = 1) -> Layers:

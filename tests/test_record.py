@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from codesign_kernel import cli, cost, explore, measure, meters, record
+from codesign_kernel import cost, explore, measure, meters, record
 from codesign_kernel.errors import InputError
 from codesign_kernel.predict import RECORDED
 from codesign_kernel.study import Study
@@ -24,17 +23,6 @@ Codesign = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def study(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Study:
     return tiny.study(tmp_path_factory, tmp_path / "study")
-
-
-@pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Codesign:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
 
 
 def board(study: Study, n: int = 24) -> pd.DataFrame:

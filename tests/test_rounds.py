@@ -1,14 +1,14 @@
 """The verb `improve`: what it prints, draws and refuses."""
 
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import tiny
 
-from codesign_kernel import campaign, charts, cli
+from codesign_kernel import campaign, charts
 from codesign_kernel.campaign import Campaign
 from codesign_kernel.report import save_picture
 from codesign_kernel.rounds import HEADS, line, picture, sources
@@ -20,19 +20,11 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def codesign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+def codesign(codesign: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run `codesign improve` in this process; return status, stdout and stderr."""
     tiny.quick_fit(monkeypatch)
     monkeypatch.delenv("CODESIGN_STUDY", raising=False)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["codesign", "improve", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), *capsys.readouterr()
-
-    return run
+    return partial(codesign, "improve")
 
 
 def test_each_round_is_a_row_and_again_when_all_is_done(
