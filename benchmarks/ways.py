@@ -7,20 +7,19 @@ architectures it measured the accuracy within its budget, and which it proposes 
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 
 from codesign_kernel import pareto
 from codesign_kernel.accelerator import Accelerators
 from codesign_kernel.explore import SIGNS, Designs
-from codesign_kernel.growth import grow, stairs
+from codesign_kernel.growth import expected, grow, stairs
+from codesign_kernel.hopes import hoped
 from codesign_kernel.improve import Box, Known, choose
 from codesign_kernel.margins import Codes, ImageSurrogate, accuracy_of
 from codesign_kernel.measure import stratified
 from codesign_kernel.meters import MARGINS, Accuracy
 from codesign_kernel.predict import (
-    COVERAGE,
     SIMULATED,
     Predictors,
     fit_accuracy,
@@ -45,10 +44,12 @@ Pair = np.ndarray  # (n, 2): an engine and an architecture of the truth
 @dataclass(frozen=True)
 class Found:
     """Architectures of the truth, (n,) each: those `measured` within the budget, and those that are
-    `proposed` on predictions, whose accuracy is measured afterwards."""
+    `proposed` on predictions, whose accuracy is measured afterwards. And how many engines the
+    search has measured on, if not on all."""
 
     measured: np.ndarray
     proposed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    engines: int | None = None
 
 
 def random_pairs(truth: Truth, n: int, rng: np.random.Generator) -> Pair:
@@ -155,7 +156,7 @@ def ours(truth: Truth, rng: np.random.Generator) -> Found:
     architectures = places_of(truth, stratified(truth.space, BUDGET, rng))
     pairs = random_pairs(truth, DESIGNS, rng)
     front = predicted_front(truth, fitted(truth, architectures, pairs))
-    return Found(architectures, np.unique(front[:, 1]))
+    return Found(architectures, np.unique(front[:, 1]), len(np.unique(pairs[:, 0])))
 
 
 def everywhere(truth: Truth, architectures: np.ndarray) -> Pair:
@@ -168,8 +169,8 @@ def by_network(
     truth: Truth, rng: np.random.Generator, start: int = START, images: bool = True
 ) -> Found:
     """Measure spread architectures on every engine, then one after another that by which the front
-    is expected to grow most; propose the front of predictions, and that of what may be (accuracy a
-    standard deviation higher). Accuracy is learnt as `accuracy_model` does."""
+    is expected to grow most; propose the front as it is predicted and as it may be. Accuracy is
+    learnt as `accuracy_model` does."""
     chosen = places_of(truth, stratified(truth.space, start, rng))
     pairs = everywhere(truth, chosen)
     some = rng.choice(len(pairs), DESIGNS, replace=False)
@@ -182,29 +183,23 @@ def by_network(
     while True:
         model = accuracy_model(truth, chosen, images)
         X = replace(predictors, accuracy=model).accuracy_inputs(truth.genomes)
-        if len(chosen) >= BUDGET:
-            break
         accuracy = np.full(len(X), np.nan)
         accuracy[chosen] = truth.validation[chosen]
+        if len(chosen) >= BUDGET:
+            break
         figures = truth.figures(*everywhere(truth, chosen).T)
         measured = figures[:, 0], stairs(box.points(figures)[:, None, 1:])
         new = np.flatnonzero(np.isnan(accuracy))
         best = grow(model, X[new], accuracy[new], steps[new], measured, box, 1)
         chosen = np.append(chosen, new[best])
-    mean, low, high = model.estimate(X, COVERAGE)
-    deviation = (high - low) / 2 / NormalDist().inv_cdf((1 + COVERAGE) / 2)
-    fronts = []
-    for share in (0, 1):
-        estimate = mean + share * deviation
-        estimate[chosen] = truth.validation[chosen]
-        signed = np.column_stack([-estimate[all_pairs[:, 1]], designs.means[:, 1:]])
-        fronts.append(all_pairs[pareto.front(signed), 1])
-    return Found(chosen, np.unique(np.concatenate(fronts)))
+    which = all_pairs[:, 1]
+    best = hoped(*expected(model, X, accuracy), which, designs.means[:, 1:], box)
+    return Found(chosen, np.unique(which[best]))
 
 
 def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
     """Measure START spread designs, then BATCH at a time those that `codesign improve` chooses;
-    propose the front of predictions."""
+    propose the front as it is predicted and as it may be."""
     architectures = places_of(truth, stratified(truth.space, START, rng))
     engines = rng.integers(0, len(truth.engines), START)
     pairs = np.column_stack([engines, architectures])
@@ -221,6 +216,9 @@ def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
         some = min(BATCH, BUDGET - len(pairs))
         keys = choose(predictors, [designs], known_of(truth, pairs), box, some)
         pairs = np.concatenate([pairs, pairs_of(truth, keys)])
-    means, seen = designs.means.copy(), np.isin(all_pairs[:, 1], known)
-    means[seen, 0] = truth.validation[all_pairs[seen, 1]]
-    return Found(known, np.unique(all_pairs[pareto.front(means * SIGNS), 1]))
+    accuracy = np.full(len(truth.genomes), np.nan)
+    accuracy[known] = truth.validation[known]
+    X = predictors.accuracy_inputs(truth.genomes)
+    which = all_pairs[:, 1]
+    best = hoped(*expected(predictors.accuracy, X, accuracy), which, designs.means[:, 1:], box)
+    return Found(known, np.unique(which[best]), len(np.unique(pairs[:, 0])))

@@ -17,11 +17,12 @@ from .accelerator import Accelerators
 from .constraints import Constraints
 from .design import Design
 from .errors import InputError
-from .explore import Exploration, usable
+from .explore import Designs, Exploration, usable
 from .files import read_json, write_json
 from .fits import CHOSEN
 from .growth import choose_networks
-from .improve import Box, Known, choose, promising
+from .hopes import hoped_designs
+from .improve import Box, Known, choose, keys_of, promising
 from .meters import CLOSED_FORM, RECORDED, SIMULATION, recorded
 from .pareto import front
 from .predict import COVERAGE, Predictors
@@ -36,7 +37,8 @@ COUNTS = ("off", "inside", "new")
 @dataclass
 class Campaign:
     """What was asked for, the box in which hypervolume is measured, the front of designs that were
-    measured before, a row for each round (0 is the start), and the designs that were chosen."""
+    measured before, a row for each round (0 is the start), the designs that were chosen, and which
+    rounds are of the proposed front: they are beside the budget."""
 
     asked: dict[str, Any]
     box: dict[str, list[float]] = field(default_factory=dict)
@@ -44,13 +46,20 @@ class Campaign:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     designs: list[dict[str, Any]] = field(default_factory=list)
     fitted: bool = False  # whether the study's predictors know all of this
+    fronts: list[int] = field(default_factory=list)
 
     @property
     def spent(self) -> int:
         """How much of the budget: designs, or networks if each is measured on every engine."""
+        chosen = [design for design in self.designs if design["round"] not in self.fronts]
         if self.asked.get("every_engine"):
-            return len({design["architecture"] for design in self.designs})
-        return len(self.designs)
+            return len({design["architecture"] for design in chosen})
+        return len(chosen)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last round was of the proposed front."""
+        return len(self.rounds) - 1 in self.fronts
 
     @property
     def open(self) -> list[dict[str, Any]]:
@@ -95,6 +104,7 @@ def _whole(campaign: Campaign) -> bool:
         and all(np.isfinite(part).all() for part in (done, known, figures))
         and all({*row} == {*FIGURES, *_counts()} for row in rounds)
         and {*box} == ({"low", "high"} if rounds else set())
+        and {*campaign.fronts} <= {*range(1, len(rounds) + 1)}
     )
 
 
@@ -183,12 +193,16 @@ class Improvement:
         if not found:
             self.campaigns.append(self.campaign)
 
-    def run(self, budget: int, rounds: int) -> Iterator[dict[str, Any]]:
+    def run(self, budget: int, rounds: int, front: bool = False) -> Iterator[dict[str, Any]]:
         """Choose and measure until the campaign has spent its `budget` in all, an equal part of it
-        a round, and yield the row of each round as it is through. Then fit and store the
-        predictors. Raises InputError if no design keeps to the constraints."""
+        a round, and with `front` what is then proposed as the front, in a last round. Yield the row
+        of each round as it is through. Then fit and store the predictors. Raises InputError if no
+        design keeps to the constraints."""
         campaign, size = self.campaign, -(-budget // rounds)
-        while not campaign.rounds or campaign.open or campaign.spent < budget:
+        while (
+            not campaign.rounds or campaign.open or campaign.spent < budget
+            or (front and not campaign.closed)
+        ):  # fmt: skip
             measure.writable(self.study)  # before the search, whose result is to be stored
             self._measure([_key(design) for design in campaign.open])
             predictors, _ = fits.fitted(self.study)
@@ -201,6 +215,9 @@ class Improvement:
                 yield self._close(found, known)
             n = min(size, budget - campaign.spent)
             keys = self._choose(predictors, found, known, n) if n > 0 else []
+            if front and not keys and not campaign.closed:
+                keys = self._propose(predictors, found, known)
+                campaign.fronts += [len(campaign.rounds)] if keys else []
             if not keys:
                 break
             campaign.designs += self._forecast(predictors, keys, known)
@@ -226,13 +243,28 @@ class Improvement:
     ) -> list[Key]:
         if not self.campaign.asked.get("every_engine"):
             return choose(predictors, found.designs, known, self.box, n)
-        best = [promising(designs, self.box).genomes for designs in found.designs]
+        best = [promising(designs, self.box) for designs in found.designs]
+        return self._everywhere(predictors, best, known, n)
+
+    def _propose(self, predictors: Predictors, found: Exploration, known: Known) -> list[Key]:
+        """Return what is not known of the front that is proposed."""
+        best = hoped_designs(predictors, found.designs, known, self.box)
+        if self.campaign.asked.get("every_engine"):
+            return self._everywhere(predictors, best, known)
+        keys = (key for designs in best for key in keys_of(predictors, designs))
+        return [key for key in keys if not known.whole(key)]
+
+    def _everywhere(
+        self, predictors: Predictors, designs: Sequence[Designs], known: Known, n: int | None = None
+    ) -> list[Key]:
+        """Return `n`, or all, of the networks of designs on every engine."""
+        genomes = np.unique(np.concatenate([each.genomes for each in designs]), axis=0)
         engines = {
             name: usable(self.study.device(name), self.bounds, self.engines[name])
             for name in self.names
         }
-        genomes = np.unique(np.concatenate(best), axis=0)
-        return choose_networks(predictors, genomes, engines, known, self.box, n)
+        most = len(genomes) if n is None else n
+        return choose_networks(predictors, genomes, engines, known, self.box, most)
 
     def _measure(self, keys: list[Key]) -> None:
         simulated = [key for key in keys if key[2] in self.engines]
@@ -275,16 +307,20 @@ class Improvement:
         self, predictors: Predictors, keys: list[Key], known: Known
     ) -> list[dict[str, Any]]:
         """Return chosen designs as they are kept: what is predicted of each, and what is new."""
+        figures = np.empty((len(keys), len(QUANTITIES), 3))
+        for name in {key[2] for key in keys}:
+            some = np.flatnonzero([key[2] == name for key in keys])
+            designs = [Design.parse("@".join(keys[i])) for i in some]
+            genomes = np.stack([self.study.space.encode(each.architecture) for each in designs])
+            acc = Accelerators.of([each.accelerator for each in designs])
+            ends = predictors.figures(genomes, acc, name, coverage=COVERAGE, own=True)
+            figures[some] = np.stack(ends, axis=-1)
         rows, seen = [], {*known.accuracy}
-        for key in keys:
-            design = Design.parse("@".join(key))
-            genome = self.study.space.encode(design.architecture)[None]
-            acc = Accelerators.of([design.accelerator])
-            sides = predictors.figures(genome, acc, design.device, coverage=COVERAGE, own=True)
+        for key, sides in zip(keys, figures.tolist(), strict=True):
             new = (key[0] not in seen, key not in known.hardware)
             seen.add(key[0])
-            ends = [x for i in range(3) for x in (*(float(side[0, i]) for side in sides), None)]
-            values = (len(self.campaign.rounds), *key, *new, *ends)
+            told = [x for side in sides for x in (*side, None)]
+            values = (len(self.campaign.rounds), *key, *new, *told)
             rows.append(dict(zip(columns(), values, strict=True)))
         return rows
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .baselines import Other
 
 CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
+LEARNT = 1_000  # rows of a quantity at most: an exact Gaussian process takes seconds to learn them
 ENGINES = 3  # that are needed at least, to predict some from the others
 ANEW = ("MAPE, new engine", "coverage, new engine")
 
@@ -83,6 +84,7 @@ def learnt(study: Study, what: Iterable[tuple[str, str]], every: bool = False) -
         of = "designs" if device else "networks"
         said = {each: f"{n} {of} ({_said(each[1])})" for each, n in sizes.items()}
         if first := said.pop(best, None):
+            first = f"{LEARNT} of {first}" if sizes[best] > LEARNT else first
             over = f", and passes over {' and '.join(said.values())}" if said else ""
             if over or every:
                 name = f"{quantity} on {device}" if device else quantity
@@ -97,14 +99,17 @@ def _said(method: str) -> str:
 
 
 def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
-    """Fit all predictors to the study's rows; return them and the rows of each quantity and device.
+    """Fit all predictors to the study's rows, to LEARNT of each quantity and device at most; return
+    them and these rows.
 
     Nothing is stored. Raises InputError if there are too few rows.
     """
+    picked = chosen(study)
     clocks = {name: engines.clocks(study, name) for name in study.devices}
     frames = {job: rows(study, *job) for job in jobs(study)}  # what is missing is said first
     for (quantity, _), frame in frames.items():
         _check(study, quantity, frame)
+    frames = {job: _few(frame, _drawn(frame, picked)) for job, frame in frames.items()}
     bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
     _, frame = next(bar)
     y = frame["accuracy"].to_numpy(dtype=np.float64)
@@ -119,6 +124,20 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
         if rests_on := _basis(frame):
             predictors.basis[quantity, device] = rests_on
     return predictors, frames
+
+
+def _drawn(frame: pd.DataFrame, picked: set[Key]) -> np.ndarray:
+    """Whether no prediction chose it, of each row of `rows`; of those recorded, nobody knows."""
+    own = recorded(frame["method"].iloc[0])
+    keys = frame[KEY].itertuples(index=False, name=None)
+    return np.array([own or key not in picked for key in keys])
+
+
+def _few(frame: pd.DataFrame, drawn: np.ndarray) -> pd.DataFrame:
+    """Return LEARNT rows of `rows` at most: those that were drawn before others, by chance."""
+    order = np.random.default_rng(len(frame)).permutation(len(frame))
+    order = order[np.argsort(~drawn[order], kind="stable")]
+    return frame.iloc[np.sort(order[:LEARNT])]
 
 
 def _check(study: Study, quantity: str, frame: pd.DataFrame) -> None:
@@ -184,9 +203,7 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
     for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
         X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
         y = frame[quantity].to_numpy(dtype=np.float64)
-        keys = frame[KEY].itertuples(index=False, name=None)
-        own = recorded(frame["method"].iloc[0])
-        drawn = np.array([own or key not in picked for key in keys])
+        drawn = _drawn(frame, picked)
         if drawn.sum() < LEAST:
             raise InputError(
                 f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "

@@ -75,6 +75,17 @@ def expected_growth(
     return gain / COLUMNS
 
 
+def expected(
+    model: "Surrogate | ImageSurrogate", X: Floats, accuracy: Floats
+) -> tuple[Floats, Floats]:
+    """Return means and standard deviations (a,) of accuracies in %: as `model` predicts them from
+    `X` (a, f), but what is known of them, `accuracy` (a,), where that is not NaN."""
+    mean, low, high = model.estimate(X, COVERAGE)
+    std = (high - low) / 2 / NormalDist().inv_cdf((1 + COVERAGE) / 2)
+    unknown = np.isnan(accuracy)
+    return np.where(unknown, mean, accuracy), np.where(unknown, std, 0.0)
+
+
 def grow(
     model: "Surrogate | ImageSurrogate", X: Floats, accuracy: Floats, steps: Floats,
     measured: tuple[Floats, Floats], box: Box, n: int,
@@ -90,9 +101,7 @@ def grow(
     limit = -(100.0 + box.low[0]) / box.span[0]  # an accuracy of 100 %
     unknown, chosen = np.isnan(accuracy), list[int]()
     for _ in range(min(n, len(X))):
-        mean, low, high = model.estimate(X, COVERAGE)
-        std = (high - low) / 2 / NormalDist().inv_cdf((1 + COVERAGE) / 2)
-        mean, std = np.where(unknown, mean, accuracy), np.where(unknown, std, 0.0)
+        mean, std = expected(model, X, accuracy)
         points = -(mean + box.low[0]) / box.span[0]
         gain = expected_growth(points, std / box.span[0], steps, goal, known_steps, limit)
         gain[chosen] = -1.0

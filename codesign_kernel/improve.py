@@ -143,7 +143,7 @@ def choose(
         predictors = believed(predictors, pools, first)
         if len(chosen) == 1:  # believing in others, a design gains no more than it does now
             few = np.sort(np.argsort(gain, kind="stable")[-max(FEW, n) :])
-            pools, keys = _part(pools, few), [keys[i] for i in few]
+            pools, keys = part(pools, few), [keys[i] for i in few]
             left, accuracy = left[few], accuracy[few]
     return chosen
 
@@ -154,7 +154,7 @@ def promising(designs: Designs, box: Box) -> Designs:
     return designs[survivors(designs.means * SIGNS, outside, POOL)]
 
 
-def _part(pools: Sequence[Designs], index: np.ndarray) -> list[Designs]:
+def part(pools: Sequence[Designs], index: np.ndarray) -> list[Designs]:
     """Return the designs of an index into all of them, in rising order; no device's are empty."""
     ends = np.cumsum([0, *map(len, pools)])
     parts = [
@@ -181,7 +181,7 @@ def weighed(
 
 def believed(predictors: Predictors, pools: Sequence[Designs], index: int) -> Predictors:
     """Return predictors that have seen a design turn out as they predict it."""
-    (designs,) = _part(pools, np.array([index]))
+    (designs,) = part(pools, np.array([index]))
     name = designs.device
     layers = layers_of(predictors.space, designs.genomes)
     X = predictors.accuracy_inputs(designs.genomes, layers)

@@ -12,6 +12,7 @@ from . import measure
 from .campaign import Campaign, Improvement, columns
 from .constraints import CONFIDENCE
 from .errors import integer
+from .explore import SIGNS
 from .files import alone, check_out
 from .meters import SIMULATION
 from .options import (
@@ -31,6 +32,7 @@ from .options import (
     StudyOption,
     searched,
 )
+from .pareto import front as best
 from .quantities import QUANTITIES, TITLES
 from .store import KEY
 from .study import SETTINGS
@@ -71,6 +73,9 @@ def improve(
         bool,
         typer.Option("--every-engine", help="Choose networks, and measure each on every engine."),
     ] = False,
+    front: Annotated[
+        bool, typer.Option("--front", help="Then measure the front that is proposed, too.")
+    ] = False,
     device: DevicesOption = None,
     max_latency_ms: LatencyOption = None,
     max_power_w: PowerOption = None,
@@ -91,18 +96,20 @@ def improve(
 
     The budget counts designs that were chosen with these options: for each, the accuracy of its
     architecture and its hardware figures, if they are not known. With --every-engine it counts
-    networks. Killed, the same command goes on; with a larger budget it measures as many more.
+    networks. With --front, what is proposed as the front is measured last, beside the budget: that
+    of predictions, and of accuracies one and two standard deviations higher; with a budget of 0,
+    nothing else. Killed, the same command goes on; with a larger budget it measures as many more.
     """
     bounds = max_latency_ms, max_power_w, min_accuracy, max_energy_mj, max_dsp, max_bram
     opened, names, asked = searched(study, device, bounds, confidence, generations, seed)
-    integer("--budget", budget, 1, MOST)
+    integer("--budget", budget, 0 if front else 1, MOST)
     integer("--rounds", rounds, 1, MOST)
     if chart is not None:
         from . import report
 
         report.picture_kind(chart)  # before hours of measuring
         check_out("--chart", chart)
-    if rounds > budget:
+    if rounds > budget > 0:
         print(f"note: --rounds is cut to {budget}, the budget.", file=sys.stderr)
     subnets = measure.subnets_of(opened, data_folder, download)
     with alone(opened.root / SETTINGS):
@@ -110,9 +117,11 @@ def improve(
         print(HEADS)
         for row in work.campaign.rounds:
             print(line(row))
-        for row in work.run(budget, rounds):
+        for row in work.run(budget, rounds, front):
             print(line(row), flush=True)
     print(NOTE)
+    for which in work.campaign.fronts:
+        print(f"Round {which} is the front that was proposed, and beside the budget.")
     print(f"{sources(work.campaign)}. Accuracy is that of {measure.accuracy_of(opened)}.")
     if (spent := work.campaign.spent) < budget:
         what = "network" if every_engine else "design"
@@ -125,7 +134,8 @@ def improve(
 def picture(campaign: Campaign) -> "alt.HConcatChart":
     """The front of measured designs after each round, and how its hypervolume grew.
 
-    Lines are the best accuracy at a latency, at any power. At least round 0 must be through.
+    Lines are the best accuracy at a latency, at any power; points are the designs of a round, where
+    networks were measured on every engine its front. At least round 0 must be through.
     """
     from . import charts
     from .charts import alt
@@ -135,6 +145,10 @@ def picture(campaign: Campaign) -> "alt.HConcatChart":
     points = designs[["round", *KEY]].assign(
         **{name: designs[f"{name}_value"].astype(float) for name in QUANTITIES}
     )
+    if campaign.asked.get("every_engine"):  # of a network on every engine most are no gain
+        rounds = [part[best(part[[*QUANTITIES]].to_numpy() * SIGNS)]
+                  for _, part in points.groupby("round")]  # fmt: skip
+        points = pd.concat([points[:0], *rounds])
     start = pd.DataFrame(campaign.start, columns=[*QUANTITIES]).assign(round=0)
     slowest = max(points["latency_ms"].max(), start["latency_ms"].max())
     steps = []

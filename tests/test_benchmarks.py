@@ -295,14 +295,15 @@ def test_tables_tell_what_was_measured_from_what_was_proposed() -> None:
             ("controller", method.SEARCH, 0, 100, 95, 81),
             ("controller", method.SEARCH, 1, 100, 85, 72)]  # fmt: skip
     columns = ["way", "scored", "seed", "networks", "share", "test"]
-    table = pd.DataFrame(rows, columns=columns).assign(front=7, distance_median=0, distance_worst=0)
+    table = pd.DataFrame(rows, columns=columns).assign(engines=41, front=7)
+    table = table.assign(distance_median=0, distance_worst=0)
     within, after, parts = (method.grouped(table, group) for group in method.GROUPS)
     assert within["way"].tolist() == [method.OURS[-1], "controller", "controller"]
-    assert "| controller | 2 | 100 | 90.0 % | 85.0 % | 85.0 % | 80.0 % | 76.5 % |" in (
+    assert "| controller | 2 | 100 | 41 | 90.0 % | 85.0 % | 85.0 % | 80.0 % | 76.5 % |" in (
         method.report(within, 90.0)
     )
     assert after["networks"].tolist() == [280]
-    assert f"{method.OURS[-1]}; {method.FRONT} | 1 | 280 |" in method.report(parts, 90.0)
+    assert f"{method.OURS[-1]}; {method.FRONT} | 1 | 280 | 41 |" in method.report(parts, 90.0)
 
 
 # improve.py

@@ -10,7 +10,15 @@ import pandas as pd
 import pytest
 import tiny
 
-from codesign_kernel import baselines, campaign, fits, measure, meters, routed
+from codesign_kernel import (
+    baselines,
+    campaign,
+    fits,
+    hopes,
+    measure,
+    meters,
+    routed,
+)
 from codesign_kernel.campaign import Campaign, Improvement
 from codesign_kernel.constraints import Constraints
 from codesign_kernel.errors import InputError
@@ -40,8 +48,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
 class Whole(Improvement):
     """An improvement that is run to its end."""
 
-    def run_all(self, budget: int = BUDGET, rounds: int = ROUNDS) -> list[dict[str, Any]]:
-        return list(self.run(budget, rounds))
+    def run_all(
+        self, budget: int = BUDGET, rounds: int = ROUNDS, front: bool = False
+    ) -> list[dict[str, Any]]:
+        return list(self.run(budget, rounds, front))
 
 
 def improvement(
@@ -49,8 +59,14 @@ def improvement(
     bounds: Constraints = Constraints(),  # noqa: B008
     seed: int = 0,
     every_engine: bool = False,
+    device: str = LARGE,
 ) -> Whole:
-    return Whole(study, [LARGE], bounds, seed, 3, meters.Accuracy(study), every_engine)
+    return Whole(study, [device], bounds, seed, 3, meters.Accuracy(study), every_engine)
+
+
+def fast(study: Study) -> Whole:
+    """One whose proposed front is of some ten designs."""
+    return improvement(study, Constraints(max_latency_ms=0.06), device=SMALL)
 
 
 def kept(study: Study) -> Campaign:
@@ -124,6 +140,35 @@ def test_a_larger_budget_goes_on(own: Study) -> None:
     assert found.designs[:2] == first.designs
 
 
+def test_the_proposed_front_is_measured_last_and_beside_the_budget(own: Study) -> None:
+    assert [row["round"] for row in fast(own).run_all(2, 1, front=True)] == [0, 1, 2]
+    found = kept(own)
+    assert (found.spent, found.fronts) == (2, [2])
+    assert 2 < len(found.designs) == found.rounds[2]["designs"]
+    assert found.rounds[2]["measured"] >= found.rounds[1]["measured"]
+    before = tiny.contents(own.root)
+    assert fast(own).run_all(2, 1, front=True) == []  # once is enough
+    assert fast(own).run_all(2, 1) == []
+    assert tiny.contents(own.root) == before
+    # With a larger budget it goes on, and to what is proposed then.
+    rows = fast(own).run_all(3, 1, front=True)
+    assert kept(own).spent == 3
+    assert [row["round"] for row in rows] in ([3], [3, 4])  # if it proposes anything new
+    assert kept(own).fronts == [2, 4][: len(rows)]
+
+
+def test_the_proposed_front_alone_is_of_what_is_not_known(own: Study) -> None:
+    rows = fast(own).run_all(0, 1, front=True)
+    found = kept(own)
+    assert [row["designs"] for row in rows] == [0, len(found.designs)]
+    assert (found.spent, found.fronts) == (0, [1])
+    assert all(design["hardware_new"] for design in found.designs)
+    values = np.array([[d[f"{name}_value"] for name in QUANTITIES] for d in found.designs])
+    assert (values[:, 1] < 0.1).all()  # within what was predicted to be the bound, or near it
+    known = own.store.keys(meters.CLOSED_FORM)
+    assert {(d["architecture"], d["accelerator"], d["device"]) for d in found.designs} <= known
+
+
 def test_other_options_start_anew_and_measure_nothing_twice(own: Study) -> None:
     improvement(own).run_all(2, 1)
     bounds = Constraints(max_latency_ms=1.0, max_dsp=30)
@@ -180,6 +225,31 @@ def test_killed_at_any_moment_it_ends_as_without(
     pd.testing.assert_frame_equal(*rows)
     for file in ("predictors.safetensors", "fit.json"):
         assert (own.root / file).read_bytes() == (made.root / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "turn", "after"),
+    [
+        (campaign, "save", 4, False),  # the proposed front
+        (campaign, "save", 4, True),
+        (meters.Closed, "measure", 4, True),  # amid it
+        (campaign, "save", 5, False),  # it is through
+    ],
+)
+def test_killed_in_the_proposed_front_it_ends_as_without(
+    tmp_path_factory: pytest.TempPathFactory, own: Study, module: Any, name: str, turn: int,
+    after: bool,
+) -> None:  # fmt: skip
+    other = tiny.study(tmp_path_factory, tmp_path_factory.mktemp("other") / "digits")
+    fast(other).run_all(2, 1, front=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, breaking(getattr(module, name), turn, after))
+        with pytest.raises(KeyboardInterrupt):
+            fast(own).run_all(2, 1, front=True)
+    assert len(kept(own).rounds) == 2
+    fast(own).run_all(2, 1, front=True)
+    assert kept(own) == kept(other)
+    pd.testing.assert_frame_equal(own.store.rows(), other.store.rows())
 
 
 def test_the_report_counts_only_what_was_drawn(made: Study, own: Study) -> None:
@@ -261,6 +331,22 @@ def test_networks_are_measured_on_every_engine(simulated: Study) -> None:
     assert work().run_all(3, 2) == []  # it is spent
     work().run_all(4, 2)
     assert kept(simulated).spent == 4
+
+
+def test_networks_of_the_proposed_front_are_measured_on_every_engine(
+    simulated: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fits, "LEARNT", 60)
+    monkeypatch.setattr(hopes, "HOPES", (0.0,))  # they are fewer
+    bounds = Constraints(max_latency_ms=0.05)
+    engines = {str(engine) for engine in routed.engines(simulated.device(LARGE))}
+    improvement(simulated, bounds, every_engine=True).run_all(1, 1, front=True)
+    found = kept(simulated)
+    assert (found.spent, found.fronts) == (1, [2])
+    front = {d["architecture"] for d in found.designs if d["round"] == 2}
+    there = simulated.store.keys(meters.SIMULATION)
+    assert len(front) >= 1
+    assert all({key[1] for key in there if key[0] == name} == engines for name in front)
 
 
 def test_every_engine_is_of_simulated_devices(own: Study) -> None:

@@ -216,3 +216,25 @@ def test_what_tells_more_is_taken() -> None:
     alone = predict.fit_accuracy(space, genomes, steady, noise.astype(np.int8))
     assert isinstance(alone, Surrogate)
     assert isinstance(predict.fit_accuracy(space, genomes, steady, None), Surrogate)
+
+
+def test_of_many_rows_a_thousand_are_learnt_from_those_that_were_drawn_first(
+    own: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fits, "LEARNT", 16)
+    frames = fits.fitted(own)[1]
+    assert {len(frame) for frame in frames.values()} == {16}
+    whole = measure.rows(own, "accuracy")
+    names = frames["accuracy", ""]["architecture"].tolist()
+    assert names == [name for name in whole["architecture"] if name in set(names)]  # in order
+    assert names != whole["architecture"].tolist()[:16]
+    again = fits.fitted(own)[1]["accuracy", ""]
+    assert again["architecture"].tolist() == names
+    # Of those that predictions chose, only what there is room for.
+    monkeypatch.setattr(fits, "chosen", lambda study: {(n, "", "") for n in names[:10]})
+    few = fits.fitted(own)[1]["accuracy", ""]["architecture"].tolist()
+    assert {*whole["architecture"]} - {*names[:10]} <= {*few}
+    assert len(few) == 16
+    assert fits.learnt(own, [("accuracy", "")], every=True) == [
+        "`codesign fit` learns accuracy from 16 of 20 networks (supernet)."
+    ]

@@ -48,10 +48,21 @@ def test_each_round_is_a_row_and_again_when_all_is_done(
     assert tiny.contents(made.root) == before
 
 
+def test_the_proposed_front_is_told(codesign: Command, made: Study) -> None:
+    status, out, _ = codesign("--study", made.root, "--budget", 2, "--rounds", 1, "--device", SMALL,
+                              "--generations", 3, "--max-latency-ms", 0.06, "--front")  # fmt: skip
+    assert status == 0
+    rows = [row.split()[:2] for row in out.splitlines()[1:4]]
+    assert rows[:2] == [["0", "0"], ["1", "2"]]
+    assert int(rows[2][1]) > 2
+    assert "Round 2 is the front that was proposed, and beside the budget." in out.splitlines()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--budget", "0"], "--budget is 0, but must be from 1 to 5000"),
+        (["--budget", "-1", "--front"], "--budget is -1, but must be from 0 to 5000"),
         (["--rounds", "0"], "--rounds is 0, but must be from 1 to 5000"),
         (["--seed", "-1"], "--seed is -1"),
         (["--generations", "0"], "--generations is 0"),
