@@ -32,7 +32,7 @@ from .options import (
     StudyOption,
     searched,
 )
-from .pareto import front as best
+from .pareto import front as undominated
 from .quantities import QUANTITIES, TITLES
 from .store import KEY
 from .study import SETTINGS
@@ -146,7 +146,7 @@ def picture(campaign: Campaign) -> "alt.HConcatChart":
         **{name: designs[f"{name}_value"].astype(float) for name in QUANTITIES}
     )
     if campaign.asked.get("every_engine"):  # of a network on every engine most are no gain
-        rounds = [part[best(part[[*QUANTITIES]].to_numpy() * SIGNS)]
+        rounds = [part[undominated(part[[*QUANTITIES]].to_numpy() * SIGNS)]
                   for _, part in points.groupby("round")]  # fmt: skip
         points = pd.concat([points[:0], *rounds])
     start = pd.DataFrame(campaign.start, columns=[*QUANTITIES]).assign(round=0)

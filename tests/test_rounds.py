@@ -134,6 +134,17 @@ def test_the_picture_has_a_line_a_round_and_a_point_a_design() -> None:
     assert [row["accuracy"] for row in points] == [91.0]
 
 
+def test_of_networks_on_every_engine_the_picture_has_the_front_of_each_round() -> None:
+    (design,) = MADE.designs
+    slower = design | {"accelerator": "4x4x1w16f16", "latency_ms_value": 0.7}
+    frugal = slower | {"accelerator": "2x2x1w16f16", "power_w_value": 0.1}
+    every = Campaign(MADE.asked | {"every_engine": True}, MADE.box, MADE.start, MADE.rounds,
+                     [design, slower, frugal])  # fmt: skip
+    drawn = [rows for rows in picture(every).to_dict()["datasets"].values()
+             if "architecture" in rows[0]]  # fmt: skip
+    assert {row["accelerator"] for row in drawn[0]} == {"8x8x1w16f16", "2x2x1w16f16"}
+
+
 def test_the_picture_of_the_start_alone_is_drawn(tmp_path: Path) -> None:
     alone = Campaign(MADE.asked, MADE.box, MADE.start, MADE.rounds[:1])
     save_picture(picture(alone), tmp_path / "start.html")
