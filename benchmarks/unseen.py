@@ -3,11 +3,11 @@
     python benchmarks/unseen.py data/unseen_cycles.csv
 
 Other subnets than those of data/layer_cycles.csv, on its engines and on four others; small networks
-of random layers, on the engines and memory ports that the tests run them on; and the layers of the
-published networks at 224 x 224 that the engine can run, each by itself, which are cut into tiles.
-The memory is ideal, or the default one. Subnets and random networks were drawn anew when the last
-rule of the closed form had been found. Some ten minutes, most of it for compiling the engines.
-Prints a table.
+of random layers, on the engines and memory ports that the tests run them on, and such layers each
+by itself; and the layers of the published networks at 224 x 224 that the engine can run, each by
+itself, which are cut into tiles. The memory is ideal, or the default one. Subnets, random networks
+and layers were drawn anew when the last rule of the closed form had been found. Some ten minutes,
+most of it for compiling the engines. Prints a table.
 """
 
 import argparse
@@ -38,6 +38,7 @@ RANDOM = (
 )  # fmt: skip
 PUBLISHED = ("8x8x1w64f32", "16x8x1w64f32")
 NETWORKS = 12  # of random layers on each engine
+ALONE = 48  # random layers on each engine, each by itself
 USED = ("ideal", "default")
 
 
@@ -73,6 +74,18 @@ def chance(rng: np.random.Generator) -> IntegerNetwork:
             c = filters
     layers.append(layer(10, c, 1, pooled=True, relu=False))
     return IntegerNetwork(layers, (channels, height, width))
+
+
+def by_themselves(rng: np.random.Generator) -> list[IntegerNetwork]:
+    """Draw layers as `chance` does, but for the classifiers, each as a network of its own."""
+    found = list[IntegerNetwork]()
+    while len(found) < ALONE:
+        network = chance(rng)
+        sides = network.input[1:]
+        for each in network.layers[:-1]:
+            found.append(IntegerNetwork([each], (each.weight.shape[1], *sides)))
+            sides = each.output(*sides)
+    return found[:ALONE]
 
 
 def published(text: str) -> list[IntegerNetwork]:
@@ -123,6 +136,7 @@ def main() -> None:
     kinds = {
         "subnet": ([(text, PORT_BITS) for text in (*ENGINES, *OTHERS)], subnets()),
         "random": (RANDOM, [chance(rng) for _ in range(NETWORKS)]),
+        "alone": (RANDOM, by_themselves(np.random.default_rng(9))),
     }
     work = [
         (one, {"kind": "published", "accelerator": text, "port_bits": PORT_BITS, "network": i})

@@ -194,8 +194,11 @@ def present(need: Plan, port: Port) -> np.ndarray:
     sums, there = ahead(need, port), need.there
     able = loader(need, sums, port)
     waits = [stalls(need, need.commands / need.chunks * wait) for wait in (0.0, able.calm)]
-    start = first_rows(Plan(*(part[0] for part in need)), able.two[0],
-                       (there * need.tiles).sum(axis=0), sums.burst[0], port)  # fmt: skip
+    tasks = (there * need.tiles).sum(axis=0)
+    # With no other task to be read, two commands more are under way when it learns of two groups.
+    eager = able.two[0] + np.where(tasks > 1, 0, 2 * sums.burst[0])
+    eager = np.minimum(eager, sums.load[0])
+    start = first_rows(Plan(*(part[0] for part in need)), eager, tasks, sums.burst[0], port)
     rest = np.maximum(0, need.whole - need.first)
     written = need.runs * need.moved * (1 - 1 / np.maximum(need.runs * need.chunks, 1))
     # What the loader of weights has before the first step, but for the map's rows, and after it.

@@ -105,23 +105,24 @@ def first_rows(
     two more while that is asked for, if the group has as many. Where the second task is short, the
     memory takes one of them more before its queue is full, unless a chunk of the map has two, too.
     In between, one task after another is read. When two filter groups are there, the map goes
-    first.
+    first. If there is but one task, none is read in between, and the loader of weights is a little
+    further ahead.
     """
-    task, latency = task_beats(port), port.extra_latency
+    task, latency, alone = task_beats(port), port.extra_latency, tasks < 2
     turns = one.load_commands
     maps = turns - 2 - ((one.chunk <= BURST) & (turns > 3) & (task + latency < 12))
     weights = port.open * (one.load + np.minimum(one.whole, np.maximum(0, maps) * one.burst))
-    weights = 11 - one.lanes + max(0, task - 4) + weights - port.gap
-    early = np.minimum(np.floor(weights / (100 + latency)), TASKS - 1)
+    weights = 11 - one.lanes + ~alone * max(0, task - 4) + weights - port.gap
+    early = ~alone * np.minimum(np.floor(weights / (100 + latency)), TASKS - 1)
     weights = weights + task * early
     count = one.first_commands
-    others = np.minimum(two, (count + np.clip(turns - 2, 0, 2)) * burst)
-    rows = 4 + latency + one.first + others
-    rows = rows + 6 * np.minimum(count, 4) * (count >= 2)
+    others = np.minimum(two, (count + np.clip(turns - 2 + alone, 0, 2)) * burst)
+    between = 4 + 6 * np.minimum(count, 4) * (count >= 2)
+    rows = np.where(alone, 10 - one.lanes, between) + latency + one.first + others
     tasks = np.minimum(TASKS - 1, tasks - 1)
     read = np.minimum(np.floor(rows / (90 + latency)), tasks)
     rows = np.maximum(0, rows + task * read - weights - latency)
-    busy = weights + rows - 9 - task * np.maximum(early, read)
+    busy = weights + rows - np.where(alone, 6, 9) - task * np.maximum(early, read)
     return Start(weights + latency, rows, busy, task * (tasks - read))
 
 

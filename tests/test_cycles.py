@@ -104,9 +104,11 @@ def test_layers_that_the_closed_form_was_not_made_on() -> None:
         ("ideal", "published", 150, 0.001, 0.08, 0.01),
         ("ideal", "subnet", 1000, 0.001, 0.08, 0.005),
         ("ideal", "random", 400, 0.001, 0.3, 0.03),
+        ("ideal", "alone", 400, 0.0005, 0.16, 0.02),
         ("default", "published", 150, 0.005, 0.12, 0.07),
         ("default", "subnet", 1000, 0.005, 0.16, 0.06),
         ("default", "random", 400, 0.006, 0.37, 0.08),
+        ("default", "alone", 400, 0.004, 0.06, 0.02),
     ):
         some = error[(table["memory"] == memory) & (table["kind"] == kind)]
         assert len(some) >= least
