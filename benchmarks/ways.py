@@ -145,18 +145,28 @@ def predicted(truth: Truth, predictors: Predictors) -> tuple[Pair, Designs]:
     return pairs, Designs(truth.device.name, truth.genomes[architecture], acc, means, low, high)
 
 
-def predicted_front(truth: Truth, predictors: Predictors) -> Pair:
-    """Return the front of all designs, exhaustively."""
-    pairs, designs = predicted(truth, predictors)
-    return pairs[pareto.front(designs.means * SIGNS)]
-
-
 def ours(truth: Truth, rng: np.random.Generator) -> Found:
-    """Measure spread architectures, and designs of them; predict all; propose the front."""
+    """Measure spread architectures, and designs of them; propose the front as it is predicted and
+    as it may be."""
     architectures = places_of(truth, stratified(truth.space, BUDGET, rng))
     pairs = random_pairs(truth, DESIGNS, rng)
-    front = predicted_front(truth, fitted(truth, architectures, pairs))
-    return Found(architectures, np.unique(front[:, 1]), len(np.unique(pairs[:, 0])))
+    predictors = fitted(truth, architectures, pairs)
+    all_pairs, designs = predicted(truth, predictors)
+    box = Box.of(designs.means[pareto.front(designs.means * SIGNS)])
+    proposed = hopeful(truth, predictors, architectures, all_pairs, designs, box)
+    return Found(architectures, proposed, len(np.unique(pairs[:, 0])))
+
+
+def hopeful(
+    truth: Truth, predictors: Predictors, known: np.ndarray, pairs: Pair, designs: Designs, box: Box
+) -> np.ndarray:
+    """Return the architectures of the front as it is predicted and as it may be, (n,), where the
+    accuracies of those `known` are; `pairs` are the designs."""
+    accuracy = np.full(len(truth.genomes), np.nan)
+    accuracy[known] = truth.validation[known]
+    X = predictors.accuracy_inputs(truth.genomes)
+    mean, std = expected(predictors.accuracy, X, accuracy)
+    return np.unique(pairs[hoped(mean, std, pairs[:, 1], designs.means[:, 1:], box), 1])
 
 
 def everywhere(truth: Truth, architectures: np.ndarray) -> Pair:
@@ -182,19 +192,18 @@ def by_network(
     steps = stairs(places)
     while True:
         model = accuracy_model(truth, chosen, images)
-        X = replace(predictors, accuracy=model).accuracy_inputs(truth.genomes)
-        accuracy = np.full(len(X), np.nan)
-        accuracy[chosen] = truth.validation[chosen]
+        predictors = replace(predictors, accuracy=model)
         if len(chosen) >= BUDGET:
             break
+        X = predictors.accuracy_inputs(truth.genomes)
+        accuracy = np.full(len(X), np.nan)
+        accuracy[chosen] = truth.validation[chosen]
         figures = truth.figures(*everywhere(truth, chosen).T)
         measured = figures[:, 0], stairs(box.points(figures)[:, None, 1:])
         new = np.flatnonzero(np.isnan(accuracy))
         best = grow(model, X[new], accuracy[new], steps[new], measured, box, 1)
         chosen = np.append(chosen, new[best])
-    which = all_pairs[:, 1]
-    best = hoped(*expected(model, X, accuracy), which, designs.means[:, 1:], box)
-    return Found(chosen, np.unique(which[best]))
+    return Found(chosen, hopeful(truth, predictors, chosen, all_pairs, designs, box))
 
 
 def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
@@ -216,9 +225,5 @@ def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
         some = min(BATCH, BUDGET - len(pairs))
         keys = choose(predictors, [designs], known_of(truth, pairs), box, some)
         pairs = np.concatenate([pairs, pairs_of(truth, keys)])
-    accuracy = np.full(len(truth.genomes), np.nan)
-    accuracy[known] = truth.validation[known]
-    X = predictors.accuracy_inputs(truth.genomes)
-    which = all_pairs[:, 1]
-    best = hoped(*expected(predictors.accuracy, X, accuracy), which, designs.means[:, 1:], box)
-    return Found(known, np.unique(which[best]), len(np.unique(pairs[:, 0])))
+    proposed = hopeful(truth, predictors, known, all_pairs, designs, box)
+    return Found(known, proposed, len(np.unique(pairs[:, 0])))

@@ -249,7 +249,7 @@ class Improvement:
     def _propose(self, predictors: Predictors, found: Exploration, known: Known) -> list[Key]:
         """Return what is not known of the front that is proposed."""
         best = hoped_designs(predictors, found.designs, known, self.box)
-        if self.campaign.asked.get("every_engine"):
+        if best and self.campaign.asked.get("every_engine"):
             return self._everywhere(predictors, best, known)
         keys = (key for designs in best for key in keys_of(predictors, designs))
         return [key for key in keys if not known.whole(key)]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .baselines import Other
 
 CHOSEN = "improve.json"  # in a study: what `rounds.py` chose
-LEARNT = 1_000  # rows of a quantity at most: an exact Gaussian process takes seconds to learn them
+LEARNT = 1_000  # rows of a quantity at most: to learn from, and ten times over, takes a minute
 ENGINES = 3  # that are needed at least, to predict some from the others
 ANEW = ("MAPE, new engine", "coverage, new engine")
 
@@ -134,10 +134,12 @@ def _drawn(frame: pd.DataFrame, picked: set[Key]) -> np.ndarray:
 
 
 def _few(frame: pd.DataFrame, drawn: np.ndarray) -> pd.DataFrame:
-    """Return LEARNT rows of `rows` at most: those that were drawn before others, by chance."""
+    """Return LEARNT rows of `rows` at most, by chance: half of them that predictions chose, if
+    there are as many, and as many more if fewer were drawn."""
     order = np.random.default_rng(len(frame)).permutation(len(frame))
-    order = order[np.argsort(~drawn[order], kind="stable")]
-    return frame.iloc[np.sort(order[:LEARNT])]
+    chosen = min((~drawn).sum(), max(LEARNT // 2, LEARNT - drawn.sum()))
+    parts = order[drawn[order]][: LEARNT - chosen], order[~drawn[order]][:chosen]
+    return frame.iloc[np.sort(np.concatenate(parts))]
 
 
 def _check(study: Study, quantity: str, frame: pd.DataFrame) -> None:

@@ -40,7 +40,7 @@ from .study import SETTINGS
 if TYPE_CHECKING:  # Altair takes a second to start
     from .charts import alt
 
-MOST = 5_000  # designs or networks: an exact Gaussian process can learn from as many
+MOST = 5_000  # designs or networks
 HEADS = (
     "round designs measured% predicted% | off:accuracy latency% power% | inside:accuracy latency "
     "power"
@@ -120,6 +120,8 @@ def improve(
         for row in work.run(budget, rounds, front):
             print(line(row), flush=True)
     print(NOTE)
+    if front and not work.campaign.closed:
+        print("What is proposed as the front is measured already.")
     for which in work.campaign.fronts:
         print(f"Round {which} is the front that was proposed, and beside the budget.")
     print(f"{sources(work.campaign)}. Accuracy is that of {measure.accuracy_of(opened)}.")

@@ -9,8 +9,7 @@ where t is the target or its logarithm, m the analytic estimate and z the standa
 linear term is a Bayesian linear regression, so that the process is hardly ever worse than one.
 Hyperparameters are the posterior mode: the maximum of the likelihood alone is badly over-confident
 at 20 points. Their prior has tails of a normal distribution, or of Student's t if that predicts the
-rows left out far better. What over-confidence is left, the leave-one-out residuals correct. Of many
-rows, the analytic estimate may be but an input.
+rows left out far better. What over-confidence is left, the leave-one-out residuals correct.
 
 Posterior and gradient are computed here and not by scikit-learn's GaussianProcessRegressor, which
 gives the same numbers (the tests hold it to that) but fits and predicts several times slower.
@@ -29,6 +28,7 @@ from .errors import InputError, integer, number
 from .kernel import (
     JITTER,
     Floats,
+    Penalty,
     condition,
     heavy_hyperprior,
     hyperprior,
@@ -41,8 +41,6 @@ Prior = int | Callable[[Floats], ArrayLike] | None
 
 _GAIN = 0.3  # mean log density of a row left out, in nats: its std is a quarter less
 _ROWS = 20  # fewer, such as a regular grid that hides steps between, tell too little of the noise
-_MANY = 150  # rows, fewer of which may mislead about the analytic estimate
-_LOOSE = 10.0  # times the usual spread of hyperparameters
 _SHIFT, _STRETCH = 1e-3, 5e-3  # of its std a mean, of itself a std may move in single precision
 _FAR, MOST = 1e15, 1e100  # from there on squares lose all meaning, or overflow
 
@@ -79,31 +77,16 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 raise InputError(f"{name} holds {size:g} in size, but must be at most {MOST:g}.")
         self._standardise(X, y)
         d = self._z.shape[1]
-        usual = mode(self._z, self._t, *hyperprior(d))
+        usual = self._mode(*hyperprior(d))
         if len(y) < _ROWS:
             return self._condition(usual)
         best, enough = usual, self._solve(usual).log_density() + _GAIN
         # The heavy-tailed posterior has several modes: the broad one leads to that of most promise.
-        broad = mode(self._z, self._t, *hyperprior(d, 3.0), tolerance=2e-3)
+        broad = self._mode(*hyperprior(d, 3.0), tolerance=2e-3)
         if self._solve(broad).log_density() > enough:
-            heavy = mode(self._z, self._t, *heavy_hyperprior(d), broad, tolerance=2e-5)
+            heavy = self._mode(*heavy_hyperprior(d), broad, tolerance=2e-5)
             best = heavy if self._solve(heavy).log_density() > enough else usual
-        many = self.prior is not None and len(y) >= _MANY
-        return self._doubted(best, enough - _GAIN) if many else self._condition(best)
-
-    def _doubted(self, theta: Floats, usual: float) -> Self:
-        """Condition on `theta`, or take the analytic estimate for an input only, under a hyperprior
-        that says next to nothing: if rows left out have a higher log density so than with it, and
-        than the `usual` by a nat for each hyperparameter (Akaike, IEEE Trans. AC 19, 1974)."""
-        most = max(self._solve(theta).log_density(), usual + len(theta) / len(self._y))
-        for share in (1.0, 0.0):
-            self._standardise(self._X, self._y, share)
-            loose = mode(self._z, self._t, *hyperprior(len(theta) - 3, _LOOSE), tolerance=2e-5)
-            better = (density := self._solve(loose).log_density()) > most
-            most = max(density, most)
-        if not better:
-            self._standardise(self._X, self._y)
-        return self._condition(loose if better else theta)
+        return self._condition(best)
 
     def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Return the mean (n,) at X (n, d) in the target's unit, or (mean, std) of a measurement.
@@ -149,7 +132,7 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def formula(self, X: Floats) -> Floats:
         """Return what the analytic prior alone says at X (n, d), (n,), in the target's unit: times
         the factor that suits what it was fitted to."""
-        return self._unlog(self._level + self._analytic(X))
+        return self._unlog(self._mean(X))
 
     def leave_one_out(self) -> tuple[Floats, Floats]:
         """Return (mean, std), each (n,), of every training point as predicted from the others.
@@ -184,7 +167,6 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         about = {
             "prior": None if self.prior is None else int(self.prior),
             "log": bool(self.log),
-            "share": self._share,
             "names": None if names is None else list(names),
         }
         return {"X": self._X, "y": self._y, "theta": self.theta_}, about
@@ -199,18 +181,17 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             model, names = cls(about["prior"], about["log"]), about["names"]
             X, y, theta = (np.asarray(arrays[k], dtype=np.float64) for k in ("X", "y", "theta"))
             width = X.shape[1]
-            share = about.get("share", 1.0)
-            whole = y.shape == X.shape[:1] and theta.shape == (width + 3,) and share in (0, 1)
+            shapes = y.shape == X.shape[:1] and theta.shape == (width + 3,)
             named = names is None or len(names) == width
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise InputError(f"The stored surrogate is damaged: {error!r}.") from None
         finite = all(np.isfinite(part).all() for part in (X, y, theta))
-        if not (whole and named and finite and isinstance(model.log, bool)):
+        if not (shapes and named and finite and isinstance(model.log, bool)):
             raise InputError("The stored surrogate is damaged: its parts do not fit each other.")
         model.n_features_in_ = width
         if names is not None:
             model.feature_names_in_ = np.asarray(names, dtype=object)
-        model._standardise(X, y, float(share))
+        model._standardise(X, y)
         return model._condition(theta)
 
     def _estimate(self, X: Floats) -> Floats:
@@ -240,14 +221,10 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _mean(self, X: Floats) -> Floats:
         """The prior mean m (n,), of the target or its logarithm."""
-        return self._offset + self._share * self._analytic(X)
-
-    def _analytic(self, X: Floats) -> Floats:
-        """The analytic estimate (n,) of the target or, but for a constant, of its logarithm."""
         if self.prior is None:
-            return np.zeros(len(X))
+            return np.full(len(X), self._offset)
         values = self._estimate(X)
-        return np.log(values) if self.log else self._ratio * values
+        return self._offset + (np.log(values) if self.log else self._ratio * values)
 
     def inputs(self, X: Floats) -> Floats:
         """Return inputs z of X (n, d), with the prior among them: logarithms where due,
@@ -256,12 +233,11 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         full[:, self._logged] = np.arcsinh(full[:, self._logged] / self._unit)
         return (full - self._centre) / self._spread
 
-    def _standardise(self, X: Floats, y: Floats, share: float = 1.0) -> None:
-        """Set the scales of inputs and target, and the standardised z (n, d) and t (n,): less the
-        analytic estimate if `share` is 1."""
+    def _standardise(self, X: Floats, y: Floats) -> None:
+        """Set the scales of inputs and target, and the standardised z (n, d) and t (n,)."""
         if self.log and (y <= 0).any():
             raise InputError(f"y holds {y.min()}, but must be positive to have a logarithm.")
-        self._X, self._y, self._share, self._ratio = X, y, share, 1.0
+        self._X, self._y, self._offset, self._ratio = X, y, 0.0, 1.0
         self._logged, self._unit = np.arange(0), np.ones(0)
         self._centre, self._spread = np.zeros(1), np.ones(1)
         if self.log:
@@ -274,11 +250,12 @@ class Surrogate(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         # A constant column is measured by its own size: a design that departs from it is far off.
         self._centre, self._spread = _scales(self.inputs(X))
         self._z = self.inputs(X)
-        target, analytic = np.log(y) if self.log else y, self._analytic(X)
-        self._level = float((target - analytic).mean())
-        residual: Floats = target - share * analytic
+        residual: Floats = (np.log(y) if self.log else y) - self._mean(X)
         self._offset, self._scale = (float(value) for value in _scales(residual))
         self._t = (residual - self._offset) / self._scale
+
+    def _mode(self, centre: Floats, penalty: Penalty, *how: Any, **more: Any) -> Floats:
+        return mode(self._z, self._t, centre, penalty, *how, **more)
 
     def _solve(self, theta: Floats) -> Self:
         """Condition the process on the training data."""

@@ -349,6 +349,15 @@ def test_networks_of_the_proposed_front_are_measured_on_every_engine(
     assert all({key[1] for key in there if key[0] == name} == engines for name in front)
 
 
+def test_on_every_engine_a_front_of_nothing_is_no_round(
+    simulated: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "hoped_designs", lambda *arguments: [])
+    rows = improvement(simulated, every_engine=True).run_all(0, 1, front=True)
+    assert [row["round"] for row in rows] == [0]
+    assert kept(simulated).fronts == []
+
+
 def test_every_engine_is_of_simulated_devices(own: Study) -> None:
     with pytest.raises(InputError, match=r"--every-engine needs a device .* ecp5-85f .* modelled"):
         improvement(own, every_engine=True)

@@ -58,6 +58,28 @@ def test_the_proposed_front_is_told(codesign: Command, made: Study) -> None:
     assert "Round 2 is the front that was proposed, and beside the budget." in out.splitlines()
 
 
+def test_a_front_of_which_all_is_known_is_told(
+    codesign: Command, made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "hoped_designs", lambda *arguments: [])
+    options = (
+        "--study",
+        made.root,
+        "--device",
+        SMALL,
+        "--generations",
+        3,
+        "--budget",
+        0,
+        "--front",
+    )
+    for _ in range(2):
+        status, out, _ = codesign(*options)
+        assert status == 0
+        assert "What is proposed as the front is measured already." in out.splitlines()
+    assert campaign.load(made)[0].fronts == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +28,9 @@ from codesign_kernel.kernel import (
     JITTER,
     heavy_hyperprior,
     hyperprior,
-    mode,
     negative_log_posterior,
 )
 from codesign_kernel.surrogate import Surrogate
-
-DATA = Path(__file__).parents[1] / "data"
 
 
 def smooth(n: int, seed: int = 0, noise: float = 0.1, d: int = 4):
@@ -199,11 +195,7 @@ def test_what_has_no_noise_or_few_inputs_that_matter_is_learnt(make, n, worst):
         X, y = make(n, seed)
         new, truth = make(500, 99)
         model = Surrogate().fit(X, y)
-        usual = (
-            Surrogate()
-            .fit(X, y)
-            ._condition(mode(model._z, model._t, *hyperprior(model._z.shape[1])))
-        )
+        usual = Surrogate().fit(X, y)._condition(model._mode(*hyperprior(model._z.shape[1])))
         errors.append([np.abs(each.predict(new) - truth).mean() for each in (model, usual)])
     heavy, usual = np.mean(errors, axis=0)
     assert heavy < worst * usual
@@ -215,53 +207,8 @@ def test_tails_are_normal_where_that_predicts_as_well(kind):
         X, y = smooth(60, seed, noise=0.3) if kind == "smooth" else cycles(60, seed)
         model = Surrogate() if kind == "smooth" else Surrogate(prior=4, log=True)
         model.fit(X, y)
-        usual = mode(model._z, model._t, *hyperprior(model._z.shape[1]))
+        usual = model._mode(*hyperprior(model._z.shape[1]))
         np.testing.assert_array_equal(model.theta_, usual)
-
-
-@cache
-def measured() -> tuple[np.ndarray, np.ndarray]:
-    """Measured cycles of networks; the first column is the roofline, a poor estimate of them."""
-    table = pd.read_csv(DATA / "network_cycles.csv")
-    lanes = table["accelerator"].str.extract(r"(\d+)x(\d+)x(\d+)w(\d+)f(\d+)").astype(float)
-    words = table["architecture"].str.replace(r"\D+", " ", regex=True).str.split()
-    depth = words.str.len() / 2
-    kernel = words.map(lambda each: np.mean([float(x) for x in each[1::2]]))
-    memory = table["memory"].map({"ideal": 1.0, "default": 2.0, "slow": 3.0})
-    roofline = table["macs"] / lanes[[0, 1, 2]].prod(axis=1)
-    X = np.column_stack([roofline, table["macs"], *lanes.T.to_numpy(), depth, kernel, memory])
-    return X, table["cycles"].to_numpy(float)
-
-
-def drawn(n: int, seed: int):
-    """Rows of `measured`, `n` of them and all others."""
-    (X, y), order = measured(), np.random.default_rng(seed).permutation(len(measured()[1]))
-    return (X[order[:n]], y[order[:n]]), (X[order[n:]], y[order[n:]])
-
-
-def test_of_many_rows_the_estimate_may_be_no_more_than_an_input():
-    errors, shares = [], []
-    for seed in range(4):
-        rows, (new, truth) = drawn(200, seed)
-        model, usual = (Surrogate(prior=0, log=True).fit(*rows) for _ in range(2))
-        usual._standardise(*rows)
-        d = usual._z.shape[1]
-        usual._condition(mode(usual._z, usual._t, *hyperprior(d)))
-        shares.append(model._share)
-        gain = model.log_density() - usual.log_density()
-        assert gain > (d + 3) / 200 if model._share == 0 else gain >= 0
-        errors.append([np.abs(each.predict(new) / truth - 1).mean() for each in (model, usual)])
-        np.testing.assert_allclose(model.formula(new), usual.formula(new), rtol=1e-9)
-        low, high = model.interval(new)
-        assert np.mean((low <= truth) & (truth <= high)) > 0.8
-    freed, usual = np.mean(errors, axis=0)
-    assert freed < 0.95 * usual
-    assert 0.0 in shares
-
-
-def test_of_fewer_rows_it_is_in_the_mean():
-    for seed in range(3):
-        assert Surrogate(prior=0, log=True).fit(*drawn(140, seed)[0])._share == 1.0
 
 
 def test_recovers_a_known_function():
@@ -396,16 +343,10 @@ def test_blocks_of_rows_do_not_matter():
     np.testing.assert_allclose(np.concatenate([s for _, s in parts]), std, rtol=1e-3)
 
 
-def test_a_store_without_a_share_is_of_an_estimate_in_the_mean():
-    arrays, about = Surrogate(prior=0, log=True).fit(*drawn(30, 0)[0]).to_arrays()
-    assert about.pop("share") == 1.0
-    assert Surrogate.from_arrays(arrays, about)._share == 1.0
-
-
-@pytest.mark.parametrize(("prior", "n"), [(None, 30), (4, 30), (0, 200)])
-def test_round_trip(tmp_path: Path, prior, n):
-    X, y = drawn(n, 0)[0] if prior == 0 else cycles(n)
-    table = pd.DataFrame(X, columns=[f"column {i}" for i in range(X.shape[1])])
+@pytest.mark.parametrize("prior", [None, 4])
+def test_round_trip(tmp_path: Path, prior):
+    X, y = cycles(30)
+    table = pd.DataFrame(X, columns=["filters", "channels", "size", "lanes", "estimate"])
     model = Surrogate(prior, log=True).fit(table, y)
     write_arrays(tmp_path / "latency.safetensors", *model.to_arrays())
     again = Surrogate.from_arrays(*read_arrays(tmp_path / "latency.safetensors"))
@@ -416,7 +357,6 @@ def test_round_trip(tmp_path: Path, prior, n):
         strict=True,
     ):
         np.testing.assert_allclose(other, one, rtol=1e-9)
-    assert again._share == model._share
     assert again.get_params() == model.get_params()
     assert list(again.feature_names_in_) == list(table.columns)
 
@@ -443,8 +383,6 @@ def damage(part, value):
         ("X", np.zeros(9)),
         ("X", np.full((9, 4), np.nan)),
         ("log", "no"),
-        ("share", 0.5),
-        ("share", "all"),
         ("names", ["filters"]),
     ],
 )
