@@ -154,11 +154,12 @@ def fit(
     if own is None:
         fitting.without_table(options)
         opened = open_study(study)
-        predictors, table = fits.judged(opened)
-        try:
-            fits.save(opened, predictors, table)
-        finally:  # it is worth reading where it cannot be stored
-            print(verbs.records(table) if as_json else verbs.fit_text(opened, table))
+        with alone(opened.root / SETTINGS):
+            predictors, table = fits.judged(opened)
+            try:
+                fits.save(opened, predictors, table)
+            finally:  # it is worth reading where it cannot be stored
+                print(verbs.records(table) if as_json else verbs.fit_text(opened, table))
     else:
         fitting.show(own, target, prior, features, train_rows, seed or 0, as_json, out)
 

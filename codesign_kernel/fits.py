@@ -105,8 +105,8 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     Nothing is stored. Raises InputError if there are too few rows.
     """
     picked = chosen(study)
-    clocks = {name: engines.clocks(study, name) for name in study.devices}
     frames = {job: rows(study, *job) for job in jobs(study)}  # what is missing is said first
+    clocks = {name: engines.clocks(study, name) for name in study.devices}
     for (quantity, _), frame in frames.items():
         _check(study, quantity, frame)
     frames = {job: _few(frame, _drawn(frame, picked)) for job, frame in frames.items()}

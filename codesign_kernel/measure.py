@@ -3,7 +3,6 @@
 A design is measured once by each method; rows are stored as they come.
 """
 
-import os
 import tempfile
 import time
 from collections import Counter
@@ -43,7 +42,7 @@ from .simulate import build_many
 from .space import Architecture, Genomes, SearchSpace
 from .store import KEY, Key
 from .study import LEAST, Study
-from .threads import ranks, ticking
+from .threads import ranks, ticking, workers
 from .workload import layers_of, totals
 
 STRATA = 10
@@ -160,7 +159,7 @@ def measure_all(
         writable(study)
     ports = {(a, study.device(d).port_bits) for _, a, d in pending}
     if shapes := sorted((Shape(Accelerator.parse(a), bits) for a, bits in ports), key=str):
-        build_many(shapes, os.cpu_count() or 1)
+        build_many(shapes, workers())
     jobs: list[tuple[str, Meter, list[Key]]] = [
         ("accuracy", subnets, accuracy),
         ("simulated", Simulated(subnets, study), simulated),

@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 PORT = 8866
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "dashboard.ipynb"
 CULL_SECONDS = 300
+RETRIES = 50  # ports, where thirty people start their pages at once
 LONGEST = 103 - len(f"/voila_{8 * '_'}/kernel-{36 * '_'}-ipc-10")  # a socket's path on macOS
 EXTENSIONS = [  # of JupyterLab's, those that show widgets; no other is sent to the browser
     "@jupyter-widgets/jupyterlab-manager",
@@ -51,14 +52,15 @@ def serve(study: Path, port: int | None = None, open_browser: bool = True) -> in
             f"{NOTEBOOK} does not exist: the page is served from a clone of the repository, "
             "installed with `pip install --editable .`."
         )
-    server = make_server(study, free_port(port))
+    server = make_server(study, free_port(port), RETRIES if port is None else 0)
     server.show = open_browser
     server.start()
     return 0
 
 
-def make_server(study: Path, port: int) -> "Server":
-    """Return the server, ready to start, and set the environment that its kernels inherit."""
+def make_server(study: Path, port: int, retries: int = 0) -> "Server":
+    """Return the server, ready to start, and set the environment that its kernels inherit. If the
+    port is taken by then, it tries so many others."""
     module = bundle()
     os.environ[STUDY] = str(study.resolve())
     os.environ["CODESIGN_EXPORTS"] = str(Path("exports").resolve())
@@ -66,7 +68,7 @@ def make_server(study: Path, port: int) -> "Server":
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # thirty kernels of a few threads each are many
     config = Config()
     config.Voila.update(
-        ip=HOST, port=port, port_retries=0, log_level="ERROR", notebook_path=str(NOTEBOOK)
+        ip=HOST, port=port, port_retries=retries, log_level="ERROR", notebook_path=str(NOTEBOOK)
     )
     config.VoilaConfiguration.update(show_tracebacks=False, extension_allowlist=EXTENSIONS)
     config.MappingKernelManager.update(

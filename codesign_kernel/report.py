@@ -207,11 +207,12 @@ def _class(cell: str) -> str:
     return ' class="number"' if cell[:1].isdigit() else ""
 
 
-def picture_kind(path: Path) -> str:
-    """Return the ending of a picture's path: .html, .png or .svg. Raises InputError if another."""
+def picture_kind(path: Path, what: str = "picture") -> str:
+    """Return the ending of a picture's path: .html, .png or .svg. Raises InputError if another,
+    which says `what` it is."""
     kind = path.suffix.lower()
     if kind not in (".html", ".png", ".svg"):
-        raise InputError(f"picture is {shown(str(path))}, but must end in .html, .png or .svg.")
+        raise InputError(f"{what} is {shown(str(path))}, but must end in .html, .png or .svg.")
     return kind
 
 

@@ -9,11 +9,12 @@ import pandas as pd
 import typer
 
 from . import measure
-from .campaign import Campaign, Improvement, columns
+from .campaign import Campaign, columns
 from .constraints import CONFIDENCE
 from .errors import integer
 from .explore import SIGNS
 from .files import alone, check_out
+from .improvement import Improvement
 from .meters import SIMULATION
 from .options import (
     HERE,
@@ -107,7 +108,7 @@ def improve(
     if chart is not None:
         from . import report
 
-        report.picture_kind(chart)  # before hours of measuring
+        report.picture_kind(chart, "--chart")  # before hours of measuring
         check_out("--chart", chart)
     if rounds > budget > 0:
         print(f"note: --rounds is cut to {budget}, the budget.", file=sys.stderr)
@@ -117,6 +118,7 @@ def improve(
         print(HEADS)
         for row in work.campaign.rounds:
             print(line(row))
+        before = len(work.campaign.rounds)
         for row in work.run(budget, rounds, front):
             print(line(row), flush=True)
     print(NOTE)
@@ -125,6 +127,8 @@ def improve(
     for which in work.campaign.fronts:
         print(f"Round {which} is the front that was proposed, and beside the budget.")
     print(f"{sources(work.campaign)}. Accuracy is that of {measure.accuracy_of(opened)}.")
+    if front and work.campaign.closed and len(work.campaign.rounds) == before:
+        print("It was measured before: nothing is searched anew.")
     if (spent := work.campaign.spent) < budget:
         what = "network" if every_engine else "design"
         print(f"No {what} is left to choose after {spent}.")

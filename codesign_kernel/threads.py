@@ -11,6 +11,13 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 
 T = TypeVar("T")
+MOST = 4  # workers that nobody asked for: others are on the machine, too
+
+
+def workers() -> int:
+    """Return how many to start if nobody says: one a core that this process may use, 4 at most."""
+    here = getattr(os, "sched_getaffinity", None)  # there is none on macOS
+    return min(MOST, len(here(0)) if here else os.cpu_count() or 1)
 
 
 def ranks() -> tuple[int, int]:

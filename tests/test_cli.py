@@ -19,7 +19,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from codesign_kernel import __version__, campaign, cli, measure, published, study, train, verbs
+from codesign_kernel import __version__, cli, explore, measure, published, study, train, verbs
 from codesign_kernel.design import Design
 from codesign_kernel.errors import InputError
 from codesign_kernel.files import read_arrays
@@ -564,7 +564,7 @@ def test_nothing_is_begun_that_a_read_only_study_could_not_keep(
         raise AssertionError("it was begun")
 
     monkeypatch.setattr(measure, "build_many", work)
-    monkeypatch.setattr(campaign.explore, "explore", work)
+    monkeypatch.setattr(explore, "explore", work)
     with unchanged(own.root), tiny.read_only(own.root):
         for verb in (["profile"], ["profile", "--closed-form"], ["improve", "--budget", "5"]):
             result = codesign(*verb, "--study", own.root)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import tiny
 
-from codesign_kernel import campaign, charts
+from codesign_kernel import campaign, charts, improvement
 from codesign_kernel.campaign import Campaign
 from codesign_kernel.report import save_picture
 from codesign_kernel.rounds import HEADS, line, picture, sources
@@ -17,6 +17,7 @@ from codesign_kernel.study import Study
 SMALL, LARGE = tiny.DEVICES
 SVG = "{http://www.w3.org/2000/svg}"
 Command = Callable[..., tuple[int, str, str]]
+BEFORE = "It was measured before: nothing is searched anew."
 
 
 @pytest.fixture
@@ -49,19 +50,24 @@ def test_each_round_is_a_row_and_again_when_all_is_done(
 
 
 def test_the_proposed_front_is_told(codesign: Command, made: Study) -> None:
-    status, out, _ = codesign("--study", made.root, "--budget", 2, "--rounds", 1, "--device", SMALL,
-                              "--generations", 3, "--max-latency-ms", 0.06, "--front")  # fmt: skip
+    options = ("--study", made.root, "--budget", 2, "--rounds", 1, "--device", SMALL,
+               "--generations", 3, "--max-latency-ms", 0.06, "--front")  # fmt: skip
+    status, out, err = codesign(*options)
     assert status == 0
     rows = [row.split()[:2] for row in out.splitlines()[1:4]]
     assert rows[:2] == [["0", "0"], ["1", "2"]]
     assert int(rows[2][1]) > 2
     assert "Round 2 is the front that was proposed, and beside the budget." in out.splitlines()
+    assert f"front: {int(rows[2][1]) - 2} designs" in err
+    status, again, err = codesign(*options)
+    assert (status, err) == (0, "")
+    assert [*out.splitlines(), BEFORE] == again.splitlines()
 
 
 def test_a_front_of_which_all_is_known_is_told(
     codesign: Command, made: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign, "hoped_designs", lambda *arguments: [])
+    monkeypatch.setattr(improvement, "hoped_designs", lambda *arguments: [])
     options = (
         "--study",
         made.root,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tqdm.auto import tqdm
 
+from codesign_kernel import threads
 from codesign_kernel.errors import InputError
 from codesign_kernel.threads import doing, in_threads, stopping, ticking
 
@@ -82,3 +83,13 @@ def test_a_bar_moves_though_nothing_is_done_and_names_what_runs(
             if "Yosys" in shown:
                 break
     assert "00:01<?, ?it/s, Yosys" in shown
+
+
+def test_nobody_gets_all_cores_of_a_large_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda who: {*range(64)}, raising=False)
+    assert threads.workers() == 4
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda who: {7}, raising=False)
+    assert threads.workers() == 1
+    monkeypatch.delattr(threads.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
+    assert threads.workers() == 2
