@@ -71,6 +71,7 @@ WAYS: dict[str, Callable[[Truth, np.random.Generator], Found]] = {
 }
 OURS, RIVALS, LARGER, VARIANTS = (list(WAYS)[i:j] for i, j in ((0, 3), (3, 7), (7, 10), (10, 13)))
 SEARCH, FRONT = "measured in the search", "proposed front measured too"
+ALONE, BOTH = "designs of the search alone", "and the designs proposed"
 GROUPS = {  # what a table or a part of the picture is of: ways, and what of each is scored
     f"{BUDGET} accuracies measured": [(way, SEARCH) for way in OURS + RIVALS],
     f"The proposed front measured too, or {MORE} accuracies": [
@@ -78,6 +79,9 @@ GROUPS = {  # what a table or a part of the picture is of: ways, and what of eac
     ],
     "Parts of `ours, network by network`": [
         (way, scored) for scored in (SEARCH, FRONT) for way in (OURS[-1], *VARIANTS)
+    ],
+    "The designs that were measured, each on its own engine": [
+        (way, scored) for way in OURS[:2] for scored in (ALONE, BOTH)
     ],
 }  # fmt: skip
 
@@ -131,14 +135,13 @@ class Unseen:
         return self.scale.share(self.truth.figures(*pairs[pareto.front(known)].T) * SIGNS)
 
 
-def scores(truth: Truth, networks: np.ndarray, scale: Scale, unseen: Unseen) -> dict[str, float]:
-    """Return the figures of a row, of all designs of networks."""
-    pairs = everywhere(truth, networks)
+def scores(truth: Truth, pairs: Pair, scale: Scale, unseen: Unseen) -> dict[str, float]:
+    """Return the figures of a row, of designs."""
     points = truth.figures(*pairs.T) * SIGNS
     best = points[pareto.front(points)]
     distances = scale.distances(best)
     return {
-        "networks": len(networks),
+        "networks": len(np.unique(pairs[:, 1])),
         "share": round(scale.share(points), 2),
         "test": round(unseen.share(pairs), 2),
         "front": len(best),
@@ -271,11 +274,16 @@ def main() -> None:
     todo = [(way, seed) for way in ways for seed in seeds[way] if (way, seed) not in there]
     for way, seed in tqdm(todo, "ways", unit="run"):
         found = WAYS[way](truth, np.random.default_rng([seed, 11]))
-        parts = {SEARCH: found.measured, FRONT: np.union1d(found.measured, found.proposed)}
-        for scored in parts if len(found.proposed) else (SEARCH,):
+        parts = {SEARCH: everywhere(truth, found.measured)}
+        if len(found.proposed):
+            parts[FRONT] = everywhere(truth, np.union1d(found.measured, found.proposed))
+        if found.designs is not None:
+            parts[ALONE] = found.designs
+            parts[BOTH] = np.concatenate([found.designs, found.proposed_designs])
+        for scored, pairs in parts.items():
             about = {"way": way, "seed": seed, "scored": scored}
             about |= {"engines": found.engines or len(truth.engines), "truth": now}
-            rows.append(about | scores(truth, parts[scored], scale, unseen))
+            rows.append(about | scores(truth, pairs, scale, unseen))
         write_text(asked.csv, pd.DataFrame(rows).to_csv(index=False))
     table = pd.DataFrame(rows)
     table = table[table["seed"].between(first, first + asked.seeds - 1)]

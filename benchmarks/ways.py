@@ -44,12 +44,18 @@ Pair = np.ndarray  # (n, 2): an engine and an architecture of the truth
 @dataclass(frozen=True)
 class Found:
     """Architectures of the truth, (n,) each: those `measured` within the budget, and those that are
-    `proposed` on predictions, whose accuracy is measured afterwards. And how many engines the
-    search has measured on, if not on all."""
+    `proposed` on predictions, whose accuracy is measured afterwards. And the designs of each, if
+    the search has not measured on all engines."""
 
     measured: np.ndarray
     proposed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    engines: int | None = None
+    designs: Pair | None = None
+    proposed_designs: Pair | None = None
+
+    @property
+    def engines(self) -> int | None:
+        """How many engines the search has measured on, if not on all."""
+        return None if self.designs is None else len(np.unique(self.designs[:, 0]))
 
 
 def random_pairs(truth: Truth, n: int, rng: np.random.Generator) -> Pair:
@@ -153,20 +159,20 @@ def ours(truth: Truth, rng: np.random.Generator) -> Found:
     predictors = fitted(truth, architectures, pairs)
     all_pairs, designs = predicted(truth, predictors)
     box = Box.of(designs.means[pareto.front(designs.means * SIGNS)])
-    proposed = hopeful(truth, predictors, architectures, all_pairs, designs, box)
-    return Found(architectures, proposed, len(np.unique(pairs[:, 0])))
+    front = hopeful(truth, predictors, architectures, all_pairs, designs, box)
+    return Found(architectures, np.unique(front[:, 1]), pairs, front)
 
 
 def hopeful(
     truth: Truth, predictors: Predictors, known: np.ndarray, pairs: Pair, designs: Designs, box: Box
-) -> np.ndarray:
-    """Return the architectures of the front as it is predicted and as it may be, (n,), where the
-    accuracies of those `known` are; `pairs` are the designs."""
+) -> Pair:
+    """Return the front as it is predicted and as it may be, where the accuracies of the
+    architectures `known` are; `pairs` are the designs."""
     accuracy = np.full(len(truth.genomes), np.nan)
     accuracy[known] = truth.validation[known]
     X = predictors.accuracy_inputs(truth.genomes)
     mean, std = expected(predictors.accuracy, X, accuracy)
-    return np.unique(pairs[hoped(mean, std, pairs[:, 1], designs.means[:, 1:], box), 1])
+    return pairs[hoped(mean, std, pairs[:, 1], designs.means[:, 1:], box)]
 
 
 def everywhere(truth: Truth, architectures: np.ndarray) -> Pair:
@@ -203,7 +209,8 @@ def by_network(
         new = np.flatnonzero(np.isnan(accuracy))
         best = grow(model, X[new], accuracy[new], steps[new], measured, box, 1)
         chosen = np.append(chosen, new[best])
-    return Found(chosen, hopeful(truth, predictors, chosen, all_pairs, designs, box))
+    front = hopeful(truth, predictors, chosen, all_pairs, designs, box)
+    return Found(chosen, np.unique(front[:, 1]))
 
 
 def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
@@ -225,5 +232,5 @@ def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
         some = min(BATCH, BUDGET - len(pairs))
         keys = choose(predictors, [designs], known_of(truth, pairs), box, some)
         pairs = np.concatenate([pairs, pairs_of(truth, keys)])
-    proposed = hopeful(truth, predictors, known, all_pairs, designs, box)
-    return Found(known, proposed, len(np.unique(pairs[:, 0])))
+    front = hopeful(truth, predictors, known, all_pairs, designs, box)
+    return Found(known, np.unique(front[:, 1]), pairs, front)

@@ -282,7 +282,10 @@ def test_designs_of_all_engines_count_for_every_network_that_was_measured() -> N
     method, truth = import_module("method"), few()
     truth = replace(truth, power_w=truth.power_w * [[1.0], [2.0]])
     found = method.scores(
-        truth, np.array([0, 3]), method.Scale(truth.front()), method.Unseen(truth)
+        truth,
+        method.everywhere(truth, np.array([0, 3])),
+        method.Scale(truth.front()),
+        method.Unseen(truth),
     )
     assert (found["networks"], found["front"]) == (2, 3)  # the second engine cannot run network 3
     assert 0 < found["share"] < 100
@@ -297,12 +300,13 @@ def test_tables_tell_what_was_measured_from_what_was_proposed() -> None:
     columns = ["way", "scored", "seed", "networks", "share", "test"]
     table = pd.DataFrame(rows, columns=columns).assign(engines=41, front=7)
     table = table.assign(distance_median=0, distance_worst=0)
-    within, after, parts = (method.grouped(table, group) for group in method.GROUPS)
+    within, after, parts, alone = (method.grouped(table, group) for group in method.GROUPS)
     assert within["way"].tolist() == [method.OURS[-1], "controller", "controller"]
     assert "| controller | 2 | 100 | 41 | 90.0 % | 85.0 % | 85.0 % | 80.0 % | 76.5 % |" in (
         method.report(within, 90.0)
     )
     assert after["networks"].tolist() == [280]
+    assert alone.empty
     assert f"{method.OURS[-1]}; {method.FRONT} | 1 | 280 | 41 |" in method.report(parts, 90.0)
 
 
