@@ -221,14 +221,14 @@ def introduction(truth: Truth, scale: Scale, unseen: Unseen, whole: float) -> st
         f"The first table has what is found within {BUDGET} accuracies. The three of `ours` also "
         "propose a front, which a user would measure next: the second table has them with the "
         f"networks of that front, beside the simple ways with {MORE} networks, as many as `network "
-        "by network` comes to in the mean of ten seeds that it was made on. The ways were made on "
-        f"seeds 0 to {FRESH - 1}; the tables are of seeds that nothing was chosen on.",
-        f"`ours` measures {BUDGET} spread networks, and proposes the front of predictions; `in "
-        "rounds`, what to measure is chosen as `codesign improve` does; `network by network`, as "
-        f"`codesign improve --every-engine` does, one at a time after {START}. Both propose what "
-        "`--front` has measured: the front as it is predicted, and as it may be, at accuracies one "
-        f"and two standard deviations higher. In rounds, the {BUDGET} are designs, of a few "
-        "networks less. "
+        "by network` comes to in the mean of ten seeds. The ways were made on seeds 0 to "
+        f"{FRESH - 1}; the tables are of others.",
+        f"`ours` measures {BUDGET} spread networks, and designs for hardware; `in rounds`, what "
+        "to measure is chosen as `codesign improve` does, but drawn at first on all engines; "
+        "`network by network`, as `codesign improve --every-engine` does, one at a time after "
+        f"{START}. All three propose what `--front` has measured: the front as it is predicted, "
+        "and as it may be, at accuracies one and two standard deviations higher. In rounds, the "
+        f"{BUDGET} are designs, of a few networks less. "
         "`two steps` picks networks for one engine, by evolution, then engines for these. The "
         "`controller` learns by REINFORCE. `Bayesian optimisation` is BoTorch's qLogNEHVI over up "
         f"to {2 * POOL:,} candidates a batch of {BATCH}, half of them random and half mutated "
@@ -237,6 +237,9 @@ def introduction(truth: Truth, scale: Scale, unseen: Unseen, whole: float) -> st
         "The third table takes `network by network` apart: it learns accuracy from by how much "
         f"each validation image was right or wrong, after a start of {START} networks; its "
         f"variants from accuracies alone, or after {EARLY}, or both.",
+        "The last table does without further simulations: it is of the designs that were measured "
+        "in the search, each on its own engine, and of these with the designs proposed, as "
+        "`codesign improve --front` measures them without `--every-engine`.",
         "Hypervolume in % of the true front's, latency and power by their logarithms; distance: by "
         "how much of the front's range the median and the worst design of the front found must "
         "improve to be on it, mean over the seeds.",
