@@ -110,7 +110,7 @@ class Improvement:
                 if keys:
                     campaign.fronts.append(len(campaign.rounds))
                     networks = len({key[0] for key in keys})
-                    told = f"front: {len(keys)} designs of {networks} networks are to be measured."
+                    told = f"front: {len(keys)} designs are to be measured, networks: {networks}."
                     print(told, file=sys.stderr)
             if not keys:
                 break

@@ -126,9 +126,9 @@ def improve(
         print("What is proposed as the front is measured already.")
     for which in work.campaign.fronts:
         print(f"Round {which} is the front that was proposed, and beside the budget.")
-    print(f"{sources(work.campaign)}. Accuracy is that of {measure.accuracy_of(opened)}.")
     if front and work.campaign.closed and len(work.campaign.rounds) == before:
         print("It was measured before: nothing is searched anew.")
+    print(f"{sources(work.campaign)}. Accuracy is that of {measure.accuracy_of(opened)}.")
     if (spent := work.campaign.spent) < budget:
         what = "network" if every_engine else "design"
         print(f"No {what} is left to choose after {spent}.")
