@@ -81,7 +81,7 @@ GROUPS = {  # what a table or a part of the picture is of: ways, and what of eac
         (way, scored) for scored in (SEARCH, FRONT) for way in (OURS[-1], *VARIANTS)
     ],
     "The designs that were measured, each on its own engine": [
-        (way, scored) for way in OURS[:2] for scored in (ALONE, BOTH)
+        (OURS[1], scored) for scored in (ALONE, BOTH)
     ],
 }  # fmt: skip
 
@@ -279,10 +279,10 @@ def main() -> None:
         found = WAYS[way](truth, np.random.default_rng([seed, 11]))
         parts = {SEARCH: everywhere(truth, found.measured)}
         if len(found.proposed):
-            parts[FRONT] = everywhere(truth, np.union1d(found.measured, found.proposed))
+            parts[FRONT] = everywhere(truth, np.union1d(found.measured, found.proposed[:, 1]))
         if found.designs is not None:
             parts[ALONE] = found.designs
-            parts[BOTH] = np.concatenate([found.designs, found.proposed_designs])
+            parts[BOTH] = np.concatenate([found.designs, found.proposed])
         for scored, pairs in parts.items():
             about = {"way": way, "seed": seed, "scored": scored}
             about |= {"engines": found.engines or len(truth.engines), "truth": now}

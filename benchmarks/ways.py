@@ -43,19 +43,14 @@ Pair = np.ndarray  # (n, 2): an engine and an architecture of the truth
 
 @dataclass(frozen=True)
 class Found:
-    """Architectures of the truth, (n,) each: those `measured` within the budget, and those that are
-    `proposed` on predictions, whose accuracy is measured afterwards. And the designs of each, if
-    the search has not measured on all engines."""
+    """Architectures `measured` within the budget, (n,), and the front that is `proposed` on
+    predictions, (m, 2), whose networks are measured afterwards. If the search has not measured on
+    all engines, on how many; and its `designs`, if each was measured in whole."""
 
     measured: np.ndarray
-    proposed: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    proposed: Pair = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    engines: int | None = None
     designs: Pair | None = None
-    proposed_designs: Pair | None = None
-
-    @property
-    def engines(self) -> int | None:
-        """How many engines the search has measured on, if not on all."""
-        return None if self.designs is None else len(np.unique(self.designs[:, 0]))
 
 
 def random_pairs(truth: Truth, n: int, rng: np.random.Generator) -> Pair:
@@ -160,7 +155,7 @@ def ours(truth: Truth, rng: np.random.Generator) -> Found:
     all_pairs, designs = predicted(truth, predictors)
     box = Box.of(designs.means[pareto.front(designs.means * SIGNS)])
     front = hopeful(truth, predictors, architectures, all_pairs, designs, box)
-    return Found(architectures, np.unique(front[:, 1]), pairs, front)
+    return Found(architectures, front, len(np.unique(pairs[:, 0])))
 
 
 def hopeful(
@@ -210,7 +205,7 @@ def by_network(
         best = grow(model, X[new], accuracy[new], steps[new], measured, box, 1)
         chosen = np.append(chosen, new[best])
     front = hopeful(truth, predictors, chosen, all_pairs, designs, box)
-    return Found(chosen, np.unique(front[:, 1]))
+    return Found(chosen, front)
 
 
 def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
@@ -233,4 +228,4 @@ def ours_in_rounds(truth: Truth, rng: np.random.Generator) -> Found:
         keys = choose(predictors, [designs], known_of(truth, pairs), box, some)
         pairs = np.concatenate([pairs, pairs_of(truth, keys)])
     front = hopeful(truth, predictors, known, all_pairs, designs, box)
-    return Found(known, np.unique(front[:, 1]), pairs, front)
+    return Found(known, front, len(np.unique(pairs[:, 0])), pairs)

@@ -100,7 +100,7 @@ def _said(method: str) -> str:
 
 def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame]]:
     """Fit all predictors to the study's rows, to LEARNT of each quantity and device at most; return
-    them and these rows.
+    them and these rows, with a column `drawn`: whether no prediction chose it.
 
     Nothing is stored. Raises InputError if there are too few rows.
     """
@@ -109,7 +109,7 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     clocks = {name: engines.clocks(study, name) for name in study.devices}
     for (quantity, _), frame in frames.items():
         _check(study, quantity, frame)
-    frames = {job: _few(frame, _drawn(frame, picked)) for job, frame in frames.items()}
+    frames = {job: _few(frame, picked) for job, frame in frames.items()}
     bar = iter(tqdm(frames.items(), desc="fit", unit="quantity"))
     _, frame = next(bar)
     y = frame["accuracy"].to_numpy(dtype=np.float64)
@@ -126,20 +126,17 @@ def fitted(study: Study) -> tuple[Predictors, dict[tuple[str, str], pd.DataFrame
     return predictors, frames
 
 
-def _drawn(frame: pd.DataFrame, picked: set[Key]) -> np.ndarray:
-    """Whether no prediction chose it, of each row of `rows`; of those recorded, nobody knows."""
+def _few(frame: pd.DataFrame, picked: set[Key]) -> pd.DataFrame:
+    """Return LEARNT rows of `rows` at most, by chance, and whether each was `drawn`: half of them
+    that predictions chose, if there are as many, and as many more if fewer were drawn. Of those
+    that were recorded, nobody knows: they count as drawn."""
     own = recorded(frame["method"].iloc[0])
     keys = frame[KEY].itertuples(index=False, name=None)
-    return np.array([own or key not in picked for key in keys])
-
-
-def _few(frame: pd.DataFrame, drawn: np.ndarray) -> pd.DataFrame:
-    """Return LEARNT rows of `rows` at most, by chance: half of them that predictions chose, if
-    there are as many, and as many more if fewer were drawn."""
+    drawn = np.array([own or key not in picked for key in keys])
     order = np.random.default_rng(len(frame)).permutation(len(frame))
     chosen = min((~drawn).sum(), max(LEARNT // 2, LEARNT - drawn.sum()))
     parts = order[drawn[order]][: LEARNT - chosen], order[~drawn[order]][:chosen]
-    return frame.iloc[np.sort(np.concatenate(parts))]
+    return frame.assign(drawn=drawn).iloc[np.sort(np.concatenate(parts))]
 
 
 def _check(study: Study, quantity: str, frame: pd.DataFrame) -> None:
@@ -201,11 +198,11 @@ def judged(study: Study) -> tuple[Predictors, pd.DataFrame]:
     from .baselines import PROCESS, compare  # scikit-learn takes a second to load
 
     predictors, frames = fitted(study)
-    picked, tables = chosen(study), list[pd.DataFrame]()
+    tables = list[pd.DataFrame]()
     for (quantity, device), frame in tqdm(frames.items(), desc="test", unit="quantity"):
         X, _ = inputs(study, quantity, device, frame, predictors.clocks.get(device))
         y = frame[quantity].to_numpy(dtype=np.float64)
-        drawn = _drawn(frame, picked)
+        drawn = frame["drawn"].to_numpy()
         if drawn.sum() < LEAST:
             raise InputError(
                 f"{quantity} {f'on {device} ' if device else ''}was measured for {drawn.sum()} "
